@@ -1,0 +1,2 @@
+//! The `align` command.
+fn main() {}

@@ -1,0 +1,13 @@
+//! Causal language models on burn: loading, text, generation, log-probabilities, training, supervised fine-tuning.
+//!
+//! The layers, in reading order; each imports only from those above it.
+
+pub mod number;
+pub mod device;
+pub mod tokenizer;
+pub mod chat;
+pub mod data;
+pub mod decoder;
+pub mod pretrained;
+pub mod generate;
+pub mod train;

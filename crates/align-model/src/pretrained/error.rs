@@ -1,0 +1,90 @@
+//! What can go wrong between a file and a model.
+
+use std::path::PathBuf;
+
+/// A model directory or file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The operating system refused a file.
+    #[error("cannot {action} {}", .path.display())]
+    Io {
+        /// What was tried: `read`, `write`, `map`.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file is not what its name promises: truncated, hostile or of another format.
+    #[error("{}: not a valid {format} file: {reason}", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// `safetensors`, `GGUF`, `JSON` …
+        format: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file stores a number format that cannot be read here.
+    #[error("{}: tensor {tensor} is stored as {dtype}, which is not supported (supported: {supported})", .path.display())]
+    UnsupportedDtype {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name in the file.
+        tensor: String,
+        /// What it is stored as.
+        dtype: String,
+        /// What could be read.
+        supported: &'static str,
+    },
+    /// A tensor that the configuration asks for is not in the files.
+    #[error("{}: tensor {tensor} is missing", .path.display())]
+    MissingTensor {
+        /// The directory or file.
+        path: PathBuf,
+        /// The tensor's Hugging Face name.
+        tensor: String,
+    },
+    /// A tensor has another shape than the configuration implies.
+    #[error("{}: tensor {tensor} has shape {found:?}, config.json implies {expected:?}", .path.display())]
+    Shape {
+        /// The directory or file.
+        path: PathBuf,
+        /// The tensor's Hugging Face name.
+        tensor: String,
+        /// What the file holds.
+        found: Vec<usize>,
+        /// What the configuration implies.
+        expected: Vec<usize>,
+    },
+    /// `config.json` names an architecture that the decoder does not have.
+    #[error("{}: model_type `{model_type}` is not supported (supported: {supported})", .path.display())]
+    UnknownArchitecture {
+        /// The configuration file.
+        path: PathBuf,
+        /// What it names.
+        model_type: String,
+        /// What could be read.
+        supported: &'static str,
+    },
+    /// `config.json` lacks a key or has a value that makes no sense.
+    #[error("{}: {key}: {reason}", .path.display())]
+    Config {
+        /// The configuration file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The tokenizer that belongs to the model could not be read.
+    #[error("{}: {reason}", .path.display())]
+    Tokenizer {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+}

@@ -1,0 +1,2 @@
+//! LLM alignment in Rust.
+pub use align_model as model;

@@ -1,0 +1,11 @@
+//! Compares this workspace with numbers that other people's programs computed.
+//!
+//! Reads every JSON file of `tests/golden/` and, where it is set, of the directory that `ALIGN_GOLDEN_DIR` names. The
+//! file's `kind` picks the runner; one runner reads every file of its kind, so a further file needs no further code.
+
+mod golden_runner;
+
+#[test]
+fn golden() {
+    golden_runner::run_all();
+}

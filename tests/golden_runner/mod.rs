@@ -1,0 +1,69 @@
+//! One runner a kind of golden file.
+
+mod check;
+mod file;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+pub use check::{Check, Tolerance};
+pub use file::GoldenFile;
+
+/// What a runner says of a file: compared, or not covered and why.
+pub type Covered = Result<(), String>;
+
+/// The runner of a kind.
+fn run(file: &GoldenFile, _check: &mut Check) -> Covered {
+    match file.kind() {
+        "" => Err("the file names no kind".into()),
+        other => Err(format!("no runner for kind {other}")),
+    }
+}
+
+/// Every JSON file of every golden directory, each name once; a directory named by the environment wins.
+fn files() -> BTreeMap<String, PathBuf> {
+    let own = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let more = std::env::var_os("ALIGN_GOLDEN_DIR").map(PathBuf::from);
+    let mut found = BTreeMap::new();
+    for directory in std::iter::once(own).chain(more) {
+        let entries = std::fs::read_dir(&directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "json") {
+                found.insert(path.file_name().unwrap().to_string_lossy().into_owned(), path);
+            }
+        }
+    }
+    found
+}
+
+/// Runs every file, prints a line for each, and fails if any number is off.
+pub fn run_all() {
+    let only = std::env::var("ALIGN_GOLDEN_ONLY").unwrap_or_default();
+    let (mut count, mut cases, mut uncovered, mut failures) = (0, 0, 0, Vec::new());
+    for path in files().into_values() {
+        let file = GoldenFile::read(&path);
+        if !file.name.contains(&only) {
+            continue;
+        }
+        count += 1;
+        let mut check = Check::default();
+        match run(&file, &mut check) {
+            Err(reason) => {
+                uncovered += 1;
+                println!("{} · not covered: {reason}", file.name);
+            }
+            Ok(()) => {
+                cases += check.cases;
+                let worst = check.worst.map_or("exact".into(), |(_, error, tolerance)| format!("{error:.1e} · {tolerance}"));
+                let verdict = if check.failures.is_empty() { "" } else { " · FAILED" };
+                println!("{} · {} cases · {worst}{verdict}", file.name, check.cases);
+                failures.extend(check.failures.into_iter().map(|f| format!("{}: {f}", file.name)));
+            }
+        }
+    }
+    println!("golden: {count} files, {cases} cases, {uncovered} not covered");
+    for failure in failures.iter().take(50) {
+        println!("  {failure}");
+    }
+    assert!(failures.is_empty(), "{} golden comparisons failed", failures.len());
+}
