@@ -1,5 +1,6 @@
 //! One runner a kind of golden file.
 
+mod arch;
 mod check;
 mod file;
 
@@ -12,11 +13,29 @@ pub use file::GoldenFile;
 pub type Covered = Result<(), String>;
 
 /// The runner of a kind.
-fn run(file: &GoldenFile, _check: &mut Check) -> Covered {
+fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     match file.kind() {
+        "arch" => arch::run(file, check),
         "" => Err("the file names no kind".into()),
         other => Err(format!("no runner for kind {other}")),
     }
+}
+
+/// Greedy continuations by plain, uncached forward passes.
+fn greedy(model: &align_model::decoder::Decoder, prompts: &[Vec<u32>], count: usize) -> Vec<Vec<u32>> {
+    use align_model::causal_lm::{CausalLm, IncrementalLm, TokenBatch};
+    let batch = TokenBatch::from_sequences(prompts);
+    let (hidden, mut cache) = model.prefill(&batch);
+    let last: Vec<i32> = batch.starts().iter().zip(batch.lengths()).map(|(s, l)| (s + l - 1) as i32).collect();
+    let device = model.device();
+    let mut hidden = hidden.select(0, burn::tensor::Tensor::from_data(&last[..], &device));
+    let mut out = vec![Vec::new(); prompts.len()];
+    for _ in 0..count {
+        let ids: Vec<u32> = model.logits(hidden.clone()).argmax(1).into_data().iter::<u32>().collect();
+        out.iter_mut().zip(&ids).for_each(|(o, i)| o.push(*i));
+        hidden = model.extend(&ids, &mut cache);
+    }
+    out
 }
 
 /// Every JSON file of every golden directory, each name once; a directory named by the environment wins.

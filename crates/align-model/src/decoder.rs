@@ -1,1 +1,212 @@
-//! Placeholder.
+//! One decoder for every supported family; [`DecoderConfig`] says how they differ.
+
+mod attention;
+mod block;
+mod cache;
+mod config;
+mod linear;
+mod mask;
+mod mlp;
+mod norm;
+mod parameters;
+mod rope;
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Device, Tensor},
+};
+
+pub use attention::Attention;
+pub use block::Block;
+pub use cache::KvCache;
+pub use config::{
+    Activation, AttentionBias, DecoderConfig, Head, LayerConfig, MlpKind, NormConfig, NormPlacement, Positions, Residual,
+};
+pub use linear::Linear;
+pub use mlp::Mlp;
+pub use norm::Norm;
+pub use parameters::{ParameterSource, RandomParameters};
+pub use rope::{RopeConfig, RopeScaling, Rotation};
+
+use crate::causal_lm::{CausalLm, IncrementalLm, TokenBatch, index_tensor};
+use cache::Alignment;
+use mask::{AttentionPlan, start_mask};
+use parameters::Builder;
+
+/// A decoder-only transformer with its head.
+#[derive(Module, Debug)]
+pub struct Decoder {
+    /// Token embedding, `[vocab, hidden]`; with a tied head also the head.
+    pub embedding: Param<Tensor<2>>,
+    /// Learned position embedding, `[max_positions, hidden]`, of families that have one.
+    pub position_embedding: Option<Param<Tensor<2>>>,
+    /// The blocks, in order.
+    pub layers: Vec<Block>,
+    /// Before the head.
+    pub norm: Norm,
+    /// The head, `[vocab, hidden]`, unless it is tied to the embedding.
+    pub head: Option<Linear>,
+    #[module(skip)]
+    config: DecoderConfig,
+}
+
+impl Decoder {
+    /// Builds a decoder whose parameters come from `source`.
+    ///
+    /// # Errors
+    /// Whatever the source reports: a tensor that is missing or of another shape.
+    pub fn build<S: ParameterSource>(
+        config: &DecoderConfig,
+        source: &mut S,
+        device: &Device,
+    ) -> Result<Self, S::Error> {
+        let mut builder = Builder::new(source, device);
+        let (vocab, hidden) = (config.vocab_size, config.hidden_size);
+        let embedding = builder.parameter("embedding", [vocab, hidden])?;
+        let position_embedding = match config.positions {
+            Positions::Learned => Some(builder.parameter("position_embedding", [config.max_positions, hidden])?),
+            Positions::Rotary(_) => None,
+        };
+        let layers = builder.within("layers", |builder| {
+            let build = |(index, layer): (usize, &LayerConfig)| {
+                builder.within(index.to_string(), |b| Block::build(b, config, layer))
+            };
+            config.layers.iter().enumerate().map(build).collect::<Result<Vec<_>, _>>()
+        })?;
+        let norm = builder.within("norm", |b| Norm::build(b, config.norm, hidden))?;
+        let head = match config.head {
+            Head::Tied => None,
+            Head::Untied => Some(builder.within("head", |b| Linear::build(b, [hidden, vocab], false))?),
+        };
+        Ok(Self { embedding, position_embedding, layers, norm, head, config: config.clone() })
+    }
+
+    /// The sizes and choices that this decoder was built with.
+    #[must_use]
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    /// The residual stream before the first block, after every block, and after the final norm: `layers + 2` tensors of
+    /// shape `[tokens, hidden]`.
+    #[must_use]
+    pub fn hidden_states(&self, batch: &TokenBatch) -> Vec<Tensor<2>> {
+        let mut states = vec![self.embed(batch)];
+        let (rotations, plan) = (self.rotations(batch.positions()), self.plan(batch));
+        for layer in &self.layers {
+            let x = states[states.len() - 1].clone();
+            states.push(layer.forward(x, rotations.get(layer.attention.rope()), |a, p| a.attend(p, &plan)));
+        }
+        states.push(self.norm.forward(states[states.len() - 1].clone()));
+        states
+    }
+
+    /// What the first block reads. Result `[tokens, hidden]`.
+    fn embed(&self, batch: &TokenBatch) -> Tensor<2> {
+        let largest = batch.tokens().iter().copied().max().unwrap_or(0) as usize;
+        assert!(largest < self.config.vocab_size, "token {largest} is outside the vocabulary");
+        let device = self.device();
+        let embedded = self.embedding.val().select(0, batch.token_tensor(&device));
+        let embedded = if (self.config.embedding_scale - 1.0).abs() > 0.0 {
+            embedded * self.config.embedding_scale
+        } else {
+            embedded
+        };
+        match &self.position_embedding {
+            None => embedded,
+            Some(learned) => {
+                let last = batch.positions().iter().copied().max().unwrap_or(0) as usize;
+                assert!(last < self.config.max_positions, "position {last} is outside the context");
+                let positions = index_tensor(batch.positions().iter().map(|&p| p as usize), &device);
+                embedded + learned.val().select(0, positions)
+            }
+        }
+    }
+
+    fn rotations(&self, positions: &[u32]) -> Vec<Rotation> {
+        match &self.config.positions {
+            Positions::Learned => Vec::new(),
+            Positions::Rotary(variants) => {
+                let device = self.device();
+                variants.iter().map(|config| Rotation::new(config, positions, &device)).collect()
+            }
+        }
+    }
+
+    fn plan(&self, batch: &TokenBatch) -> AttentionPlan {
+        let mut windows: Vec<_> = self.config.layers.iter().map(|layer| layer.window).collect();
+        windows.sort_unstable();
+        windows.dedup();
+        AttentionPlan::new(batch.lengths(), &windows, &self.device())
+    }
+}
+
+impl CausalLm for Decoder {
+    fn hidden(&self, batch: &TokenBatch) -> Tensor<2> {
+        let (rotations, plan) = (self.rotations(batch.positions()), self.plan(batch));
+        let x = self.layers.iter().fold(self.embed(batch), |x, layer| {
+            layer.forward(x, rotations.get(layer.attention.rope()), |a, p| a.attend(p, &plan))
+        });
+        self.norm.forward(x)
+    }
+
+    fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        match &self.head {
+            Some(head) => head.forward(hidden),
+            None => hidden.matmul(self.embedding.val().transpose()),
+        }
+    }
+
+    fn vocab_size(&self) -> usize {
+        self.config.vocab_size
+    }
+
+    fn max_positions(&self) -> usize {
+        self.config.max_positions
+    }
+
+    fn device(&self) -> Device {
+        self.embedding.lazy_device()
+    }
+}
+
+impl IncrementalLm for Decoder {
+    type Cache = KvCache;
+
+    fn prefill(&self, prompts: &TokenBatch) -> (Tensor<2>, KvCache) {
+        let (rotations, plan) = (self.rotations(prompts.positions()), self.plan(prompts));
+        let alignment = Alignment::new(prompts);
+        let mut layers = Vec::with_capacity(self.layers.len());
+        let x = self.layers.iter().fold(self.embed(prompts), |x, layer| {
+            layer.forward(x, rotations.get(layer.attention.rope()), |attention, projected| {
+                layers.push(alignment.layer(projected.key.clone(), projected.value.clone()));
+                attention.attend(projected, &plan)
+            })
+        });
+        (self.norm.forward(x), alignment.into_cache(layers, self.device()))
+    }
+
+    fn extend(&self, tokens: &[u32], cache: &mut KvCache) -> Tensor<2> {
+        let positions = cache.next_positions();
+        assert_eq!(tokens.len(), positions.len(), "one token for each row of the cache");
+        let mut batch = TokenBatch::default();
+        for (token, &position) in tokens.iter().zip(&positions) {
+            batch.push(&[*token], position as usize);
+        }
+        let (rotations, device) = (self.rotations(&positions), self.device());
+        let (column, mut appended) = (cache.column(), Vec::with_capacity(self.layers.len()));
+        let mut x = self.embed(&batch);
+        for (layer, cached) in self.layers.iter().zip(cache.take_layers()) {
+            x = layer.forward(x, rotations.get(layer.attention.rope()), |attention, new| {
+                let cached = cached.append(new.key, new.value, column);
+                let oldest = attention.window().map_or(0, |window| (column + 1).saturating_sub(window));
+                let (keys, values) = cached.columns(oldest, column + 1);
+                let mask = start_mask(&cache.starts_from(oldest), column + 1 - oldest, &device);
+                appended.push(cached);
+                attention.attend_cached(new.query, keys, values, mask)
+            });
+        }
+        cache.put_back(appended);
+        self.norm.forward(x)
+    }
+}

@@ -1,1 +1,185 @@
-//! Placeholder.
+//! Names of devices: `flex`, `vulkan:0`, `metal`, `wgpu`, `cuda:1`, `rocm`.
+
+use std::str::FromStr;
+
+use burn::tensor::Device;
+
+/// A device as a user names it, before anything is started on it.
+///
+/// Parsing checks the spelling alone; [`DeviceName::open`] checks that the backend was compiled in and, on the graphics
+/// APIs, that the adapter is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DeviceName {
+    backend: Backend,
+    index: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Backend {
+    Flex,
+    Vulkan,
+    Metal,
+    Wgpu,
+    Cuda,
+    Rocm,
+}
+
+/// A device cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// No backend has this name.
+    #[error("unknown device `{name}`: expected flex, vulkan, metal, wgpu, cuda or rocm, with an optional index such as cuda:1")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+    },
+    /// The index behind the colon is not a number, or the backend has one device only.
+    #[error("device `{name}`: `{index}` is not a device index")]
+    BadIndex {
+        /// What was asked for.
+        name: String,
+        /// The part behind the colon.
+        index: String,
+    },
+    /// The backend exists but was not compiled in.
+    #[error("device `{name}` is not compiled in: build with `--features {feature}`")]
+    NotCompiled {
+        /// What was asked for.
+        name: String,
+        /// The cargo feature that brings it.
+        feature: &'static str,
+    },
+    /// The backend is compiled in but this machine has no such device.
+    #[error("device `{name}` is not there: {reason}")]
+    Absent {
+        /// What was asked for.
+        name: String,
+        /// What the driver said.
+        reason: String,
+    },
+}
+
+impl FromStr for DeviceName {
+    type Err = DeviceError;
+
+    fn from_str(name: &str) -> Result<Self, DeviceError> {
+        let (backend, index) = match name.split_once(':') {
+            Some((backend, index)) => {
+                let number: usize = index.parse().map_err(|_| bad_index(name, index))?;
+                (backend, Some(number))
+            }
+            None => (name, None),
+        };
+        let backend = match backend {
+            "flex" | "cpu" => Backend::Flex,
+            "vulkan" => Backend::Vulkan,
+            "metal" => Backend::Metal,
+            "wgpu" => Backend::Wgpu,
+            "cuda" => Backend::Cuda,
+            "rocm" => Backend::Rocm,
+            _ => return Err(DeviceError::Unknown { name: name.into() }),
+        };
+        match (backend, index) {
+            (Backend::Flex, Some(index)) if index > 0 => Err(bad_index(name, &index.to_string())),
+            _ => Ok(Self { backend, index }),
+        }
+    }
+}
+
+fn bad_index(name: &str, index: &str) -> DeviceError {
+    DeviceError::BadIndex { name: name.into(), index: index.into() }
+}
+
+impl std::fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.backend.feature())?;
+        self.index.map_or(Ok(()), |index| write!(f, ":{index}"))
+    }
+}
+
+impl Backend {
+    fn feature(self) -> &'static str {
+        match self {
+            Self::Flex => "flex",
+            Self::Vulkan => "vulkan",
+            Self::Metal => "metal",
+            Self::Wgpu => "wgpu",
+            Self::Cuda => "cuda",
+            Self::Rocm => "rocm",
+        }
+    }
+}
+
+impl DeviceName {
+    /// Starts the device.
+    ///
+    /// # Errors
+    /// If its backend is not compiled in (the message names the cargo feature), or the machine has no such device.
+    pub fn open(self) -> Result<Device, DeviceError> {
+        match self.backend {
+            #[cfg(feature = "flex")]
+            Backend::Flex => Ok(Device::flex()),
+            #[cfg(feature = "vulkan")]
+            Backend::Vulkan => self.open_graphics(burn::tensor::wgpu::WgpuBackend::Vulkan),
+            #[cfg(feature = "metal")]
+            Backend::Metal => self.open_graphics(burn::tensor::wgpu::WgpuBackend::Metal),
+            #[cfg(feature = "wgpu")]
+            Backend::Wgpu => self.open_graphics(burn::tensor::wgpu::WgpuBackend::Auto),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda => self.open_numbered(burn::tensor::DeviceType::Cuda, Device::cuda),
+            #[cfg(feature = "rocm")]
+            Backend::Rocm => self.open_numbered(burn::tensor::DeviceType::Rocm, Device::rocm),
+            #[allow(unreachable_patterns)] // with every backend compiled in, nothing is left for this arm
+            other => Err(DeviceError::NotCompiled { name: self.to_string(), feature: other.feature() }),
+        }
+    }
+
+    #[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]
+    fn open_graphics(self, api: burn::tensor::wgpu::WgpuBackend) -> Result<Device, DeviceError> {
+        use burn::tensor::DeviceKind;
+        let kind = self.index.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu);
+        let options = Device::wgpu_options().device_kind(kind).graphics_api(api);
+        options.init().map_err(|e| DeviceError::Absent { name: self.to_string(), reason: e.to_string() })
+    }
+
+    #[cfg(any(feature = "cuda", feature = "rocm"))]
+    fn open_numbered(
+        self,
+        kind: burn::tensor::DeviceType,
+        open: impl Fn(usize) -> Device,
+    ) -> Result<Device, DeviceError> {
+        let (found, index) = (Device::enumerate(kind).into_vec().len(), self.index.unwrap_or(0));
+        if index < found {
+            Ok(open(index))
+        } else {
+            Err(DeviceError::Absent { name: self.to_string(), reason: format!("the driver lists {found} devices") })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip() {
+        for name in ["flex", "vulkan:0", "metal", "wgpu", "cuda:1", "rocm"] {
+            assert_eq!(name.parse::<DeviceName>().unwrap().to_string(), name);
+        }
+    }
+
+    #[test]
+    fn bad_names_say_what_is_expected() {
+        assert!(matches!("tpu".parse::<DeviceName>(), Err(DeviceError::Unknown { .. })));
+        assert!(matches!("cuda:one".parse::<DeviceName>(), Err(DeviceError::BadIndex { .. })));
+        assert!(matches!("flex:3".parse::<DeviceName>(), Err(DeviceError::BadIndex { .. })));
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn an_absent_backend_names_its_feature() {
+        let error = "cuda:1".parse::<DeviceName>().unwrap().open().unwrap_err();
+        assert_eq!(error.to_string(), "device `cuda:1` is not compiled in: build with `--features cuda`");
+    }
+}

@@ -7,6 +7,7 @@ pub mod device;
 pub mod tokenizer;
 pub mod chat;
 pub mod data;
+pub mod causal_lm;
 pub mod decoder;
 pub mod pretrained;
 pub mod generate;

@@ -1,9 +1,60 @@
 //! Models as they lie on disk: Hugging Face directories and GGUF files, read and written.
 
+mod checkpoint;
+mod config_json;
+mod config_keys;
 mod error;
+mod family;
 #[cfg(feature = "gguf")]
 pub mod gguf;
+mod placed;
+mod rope_json;
+mod safetensors_file;
+mod save;
 mod weights;
 
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+pub use checkpoint::{Architecture, Checkpoint};
 pub use error::LoadError;
+pub use family::Family;
+pub use safetensors_file::SafetensorsWeights;
+pub use save::{SaveOptions, SavedDtype};
 pub use weights::{HostTensor, WeightSource};
+
+/// The checkpoint's name of the tensor that holds a parameter of the decoder, such as
+/// `model.layers.0.self_attn.q_proj.weight` for `layers.0.attention.query.weight`.
+#[must_use]
+pub fn tensor_name(family: Family, parameter: &str) -> String {
+    family.placement(parameter).name().to_string()
+}
+
+fn read_json(path: &Path) -> Result<Value, LoadError> {
+    let bytes = std::fs::read(path).map_err(|source| LoadError::Io { action: "read", path: path.into(), source })?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| LoadError::Malformed { path: path.into(), format: "JSON", reason: e.to_string() })
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<(), LoadError> {
+    write_atomically(path, |temporary| {
+        let text = format!("{value:#}\n");
+        std::fs::write(temporary, text).map_err(|source| LoadError::Io { action: "write", path: path.into(), source })
+    })
+}
+
+/// Lets `write` fill a file beside `path`, then renames it: a reader sees the old file or the whole new one.
+fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<(), LoadError>) -> Result<(), LoadError> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".part");
+    let temporary = PathBuf::from(temporary);
+    let result = write(&temporary).and_then(|()| {
+        std::fs::rename(&temporary, path).map_err(|source| LoadError::Io { action: "rename", path: path.into(), source })
+    });
+    if result.is_err() {
+        // Best effort: the first error is the one worth reporting.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    result
+}

@@ -59,6 +59,28 @@ pub enum LoadError {
         /// What the configuration implies.
         expected: Vec<usize>,
     },
+    /// The files hold a tensor that the model which `config.json` describes does not have.
+    #[error("{}: tensor {tensor} does not belong to the model that config.json describes", .path.display())]
+    UnexpectedTensor {
+        /// The directory or file.
+        path: PathBuf,
+        /// The tensor's name in the files.
+        tensor: String,
+    },
+    /// A directory holds no weights that can be read.
+    #[error("{}: no model.safetensors and no model.safetensors.index.json; other formats have to be converted first (transformers: model.save_pretrained)", .path.display())]
+    NoWeights {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The tensor library could not hand a parameter back.
+    #[error("cannot read parameter {parameter} from the device: {reason}")]
+    Device {
+        /// The parameter's path in the module.
+        parameter: String,
+        /// What the device reported.
+        reason: String,
+    },
     /// `config.json` names an architecture that the decoder does not have.
     #[error("{}: model_type `{model_type}` is not supported (supported: {supported})", .path.display())]
     UnknownArchitecture {
