@@ -42,11 +42,7 @@ impl Tree {
             path == "Cargo.toml" || (path.starts_with("crates/") && path.ends_with("/Cargo.toml"))
         };
         Self {
-            rust: texts
-                .iter()
-                .filter(|(p, _)| extension(p) == "rs")
-                .map(|(p, t)| Source::new(p, t))
-                .collect(),
+            rust: sources(&texts),
             manifests: texts
                 .iter()
                 .filter(|(p, _)| is_manifest(p))
@@ -67,6 +63,14 @@ impl Tree {
         let facade = self.rust.iter().filter(|s| s.path.starts_with("src/"));
         self.in_crates().filter(|s| !s.path.starts_with("crates/align-cli/")).chain(facade)
     }
+}
+
+/// The Rust files among `texts`, with those that only tests use marked as such.
+fn sources(texts: &[(String, String)]) -> Vec<Source> {
+    let rust = texts.iter().filter(|(path, _)| extension(path) == "rs");
+    let all: Vec<_> = rust.map(|(path, text)| Source::new(path, text)).collect();
+    let of_tests: Vec<_> = all.iter().flat_map(|source| source.test_modules.clone()).collect();
+    all.into_iter().map(|source| if source.is_in(&of_tests) { source.into_test() } else { source }).collect()
 }
 
 fn read(path: &str) -> String {

@@ -8,7 +8,7 @@ const FUNCTION_LINES: usize = 60;
 /// The file if it is too long, and its functions that are; test functions may be as long as they must.
 pub(crate) fn too_large(source: &Source) -> Vec<String> {
     let mut found = Vec::new();
-    let lines = source.code_lines();
+    let lines = source.code_lines;
     if lines > FILE_LINES {
         found.push(format!("{}: {lines} lines of code, at most {FILE_LINES}: split it by idea", source.path));
     }

@@ -10,6 +10,10 @@ pub(crate) struct Source {
     pub(crate) text: String,
     /// The same without comments, literals and everything under `#[cfg(test)]`; as long, line by line.
     pub(crate) code: String,
+    /// Lines that are neither blank, comment nor under `#[cfg(test)]`.
+    pub(crate) code_lines: usize,
+    /// Where the modules lie that this file declares under `#[cfg(test)]`: paths without `.rs`.
+    pub(crate) test_modules: Vec<String>,
 }
 
 /// A function or method outside `#[cfg(test)]`.
@@ -32,20 +36,31 @@ pub(crate) struct Function<'a> {
 impl Source {
     pub(crate) fn new(path: &str, text: &str) -> Self {
         let mut code = blank_comments_and_literals(text);
-        // A file of tests is one because of the `#[cfg(test)] mod tests;` that names it.
-        if path.ends_with("/tests.rs") {
-            blank(&mut code, 0, text.len());
-        }
-        while let Some(start) = code.find("#[cfg(test)]") {
-            let (_, end) = item_end(&code, start);
+        let mut test_modules = Vec::new();
+        while let Some((start, attribute_end)) = test_attribute(&code) {
+            let (body, end) = item_end(&code, start);
+            let module =
+                code[attribute_end..end].trim().strip_suffix(';').and_then(|item| item.rsplit_once("mod "));
+            if let Some((_, name)) = module.filter(|_| body.is_none()) {
+                test_modules.push(format!("{}/{name}", module_directory(path)));
+            }
             blank(&mut code, start, end);
         }
-        Self { path: path.into(), text: text.into(), code }
+        let code_lines = count_code(&code);
+        Self { path: path.into(), text: text.into(), code, code_lines, test_modules }
     }
 
-    /// Lines that are neither blank, comment nor test.
-    pub(crate) fn code_lines(&self) -> usize {
-        count_code(&self.code)
+    /// The same file, declared under `#[cfg(test)]` elsewhere: it has a size and no code.
+    pub(crate) fn into_test(mut self) -> Self {
+        let length = self.code.len();
+        blank(&mut self.code, 0, length);
+        self
+    }
+
+    /// Whether the file belongs to one of the modules.
+    pub(crate) fn is_in(&self, modules: &[String]) -> bool {
+        let inside = |rest: &str| rest == ".rs" || rest.starts_with('/');
+        modules.iter().any(|module| self.path.strip_prefix(module.as_str()).is_some_and(inside))
     }
 
     /// `path:line` of a byte position.
@@ -136,6 +151,22 @@ fn attribute_start(lines: &[&str]) -> Option<usize> {
     lines[start..].iter().all(|l| !l.is_empty() && !l.ends_with(';')).then_some(start)
 }
 
+/// Start and end of the first `#[cfg(test)]` or `#[cfg(all(test, …))]`.
+fn test_attribute(code: &str) -> Option<(usize, usize)> {
+    let starts = ["#[cfg(test)]", "#[cfg(all(test,"].into_iter().filter_map(|mark| code.find(mark));
+    let start = starts.min()?;
+    Some((start, start + code[start..].find(']')? + 1))
+}
+
+/// Where the files of a file's modules lie: `src/chat` for `src/chat.rs`, `src` for `src/lib.rs`.
+fn module_directory(path: &str) -> &str {
+    let stem = path.strip_suffix(".rs").unwrap_or(path);
+    match stem.rsplit_once('/') {
+        Some((directory, "lib" | "main" | "mod")) => directory,
+        _ => stem,
+    }
+}
+
 fn count_code(code: &str) -> usize {
     code.lines().filter(|l| !l.trim().is_empty()).count()
 }
@@ -186,8 +217,25 @@ mod tests {
 
     #[test]
     fn tests_are_not_code() {
-        assert_eq!(Source::new("a.rs", TEXT).code_lines(), 9);
-        assert_eq!(Source::new("chat/tests.rs", TEXT).code_lines(), 0);
+        assert_eq!(Source::new("a.rs", TEXT).code_lines, 9);
+        let some_features = Source::new(
+            "a.rs",
+            "fn f() {}\n#[cfg(all(test, feature = \"flex\"))]\nmod tests {\n    fn g() {}\n}\n",
+        );
+        assert_eq!(some_features.code_lines, 1);
+    }
+
+    #[test]
+    fn test_modules_in_files_of_their_own_are_not_code() {
+        let parent =
+            Source::new("src/chat.rs", "mod template;\n#[cfg(test)]\n#[allow(x)]\npub(crate) mod fixture;\n");
+        assert_eq!(parent.test_modules, ["src/chat/fixture"]);
+        let file = |path| Source::new(path, "fn f() {}");
+        assert!(file("src/chat/fixture.rs").is_in(&parent.test_modules));
+        assert!(file("src/chat/fixture/deep.rs").is_in(&parent.test_modules));
+        assert!(!file("src/chat/fixtures.rs").is_in(&parent.test_modules));
+        assert!(file("src/chat/fixture.rs").into_test().functions().is_empty());
+        assert_eq!(Source::new("src/lib.rs", "#[cfg(test)] mod fixture;").test_modules, ["src/fixture"]);
     }
 
     #[test]
