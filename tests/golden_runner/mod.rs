@@ -1,8 +1,12 @@
 //! One runner a kind of golden file.
 
+mod adamw;
 mod arch;
 mod check;
+mod clipping;
 mod file;
+mod sampling;
+mod schedules;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -16,6 +20,10 @@ pub type Covered = Result<(), String>;
 fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     match file.kind() {
         "arch" => arch::run(file, check),
+        "adamw" => adamw::run(file, check),
+        "clipping" => clipping::run(file, check),
+        "sampling" => sampling::run(file, check),
+        "schedules" => schedules::run(file, check),
         "" => Err("the file names no kind".into()),
         other => Err(format!("no runner for kind {other}")),
     }
@@ -44,7 +52,8 @@ fn files() -> BTreeMap<String, PathBuf> {
     let more = std::env::var_os("ALIGN_GOLDEN_DIR").map(PathBuf::from);
     let mut found = BTreeMap::new();
     for directory in std::iter::once(own).chain(more) {
-        let entries = std::fs::read_dir(&directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
+        let entries =
+            std::fs::read_dir(&directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
         for entry in entries {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|e| e == "json") {
@@ -73,7 +82,9 @@ pub fn run_all() {
             }
             Ok(()) => {
                 cases += check.cases;
-                let worst = check.worst.map_or("exact".into(), |(_, error, tolerance)| format!("{error:.1e} · {tolerance}"));
+                let worst = check
+                    .worst
+                    .map_or("exact".into(), |(_, error, tolerance)| format!("{error:.1e} · {tolerance}"));
                 let verdict = if check.failures.is_empty() { "" } else { " · FAILED" };
                 println!("{} · {} cases · {worst}{verdict}", file.name, check.cases);
                 failures.extend(check.failures.into_iter().map(|f| format!("{}: {f}", file.name)));

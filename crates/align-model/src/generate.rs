@@ -1,1 +1,5 @@
-//! Placeholder.
+//! Generation: choosing tokens.
+
+pub mod sampling;
+
+pub use sampling::{Choice, Decoding, Distribution, Kept, Sampling, SamplingConfig, SamplingError};

@@ -2,13 +2,13 @@
 //!
 //! The layers, in reading order; each imports only from those above it.
 
-pub mod number;
-pub mod device;
-pub mod tokenizer;
 pub mod chat;
 pub mod data;
 pub mod causal_lm;
 pub mod decoder;
-pub mod pretrained;
+pub mod device;
 pub mod generate;
+pub mod number;
+pub mod pretrained;
+pub mod tokenizer;
 pub mod train;
