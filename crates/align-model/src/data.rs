@@ -1,1 +1,69 @@
-//! Placeholder.
+//! Training data: the shapes that a record may have, and how a file of records is read.
+//!
+//! Column names and record shapes are those of TRL's dataset formats, *standard* (strings) and *conversational*
+//! (lists of messages), so that data made for TRL loads without conversion:
+//!
+//! | record | columns |
+//! |---|---|
+//! | [`SftRecord::PromptCompletion`], [`SftRecord::PromptCompletionChat`] | `prompt`, `completion` |
+//! | [`SftRecord::Conversation`] | `messages` |
+//! | [`SftRecord::Text`] | `text` |
+//!
+//! Conversational rows may also carry `tools` and `chat_template_kwargs`. Every other column is kept in
+//! [`Located::extra`]; [`extra_columns`] counts them for a run's summary. A column that is `null` counts as absent,
+//! because converters from columnar formats write one for every missing value.
+//!
+//! A new kind of record implements [`Record`]; the reader, the positions and the errors come for free.
+
+mod error;
+mod jsonl;
+mod messages;
+mod row;
+mod sft;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+pub use error::{DataError, RecordError};
+pub use jsonl::read_jsonl;
+pub use messages::Message;
+pub use row::{Form, Row};
+pub use sft::{SftRecord, TemplateColumns};
+
+/// A kind of training example that one row of a data file can hold.
+pub trait Record: Sized {
+    /// Takes the columns of this record out of `row`; what is left in `row` are extra columns.
+    ///
+    /// # Errors
+    /// Says which columns or messages are not what this record needs, and how to put them right.
+    fn from_row(row: &mut Row) -> Result<Self, RecordError>;
+}
+
+/// A record together with the place that it was read from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Located<R> {
+    /// The file.
+    pub path: Arc<Path>,
+    /// The line in that file; the first one is 1.
+    pub line: usize,
+    /// What the line says.
+    pub record: R,
+    /// Columns that the record has no use for, as they stand in the file.
+    pub extra: Map<String, Value>,
+}
+
+/// How many of `records` have each extra column, by name.
+#[must_use]
+pub fn extra_columns<R>(records: &[Located<R>]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for column in records.iter().flat_map(|located| located.extra.keys()) {
+        *counts.entry(column.clone()).or_insert(0) += 1;
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests;
