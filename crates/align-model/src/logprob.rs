@@ -1,0 +1,259 @@
+//! Log-probabilities of tokens and the gradients of any loss on them, without ever holding all logits.
+//!
+//! A [`LogProbPass`] runs the model once over a packed batch and keeps its hidden states at the positions that predict
+//! targets. Logits exist for one chunk of those positions at a time: forward to get log-probabilities, and again
+//! backward, when the loss has said how much each of them matters. Any differentiable function of the scores is a loss.
+//!
+//! ```text
+//! tokens ──► hidden [targets, hidden] ──chunks──► scores [targets] ──► loss
+//!                 ▲                        ▲                            │
+//!                 └── ∂hidden ◄──chunks── ∂logits ◄── ∂scores ◄─────────┘
+//! ```
+
+mod head;
+mod targets;
+
+use burn::{
+    optim::{GradientsAccumulator, GradientsParams},
+    tensor::{Int, Tensor},
+};
+
+use crate::causal_lm::{CausalLm, TokenBatch, index_tensor};
+use head::{ChunkGradients, ChunkScores};
+pub use targets::{Targets, TokenLogProbs};
+
+/// Logits held at once, at most: 64 MiB of f32, which also fits the smallest buffer limit of the graphics APIs.
+const LOGITS_AT_ONCE: usize = 1 << 24;
+
+/// What a model says of its targets. Every tensor is a leaf with a gradient while a [`LogProbPass`] is open on it.
+#[derive(Debug, Clone)]
+pub struct TokenScores {
+    /// Log-probability of each target.
+    pub log_probs: TokenLogProbs,
+    /// Entropy of the next-token distribution at each target's position, in nats. `[targets]`
+    pub entropies: Tensor<1>,
+    /// Mean over the vocabulary of the log-probabilities at each position; label smoothing needs it. `[targets]`
+    pub uniform_log_probs: Tensor<1>,
+    /// `KL(π ‖ π_ref)` over the whole vocabulary at each position, where a reference was given. `[targets]`
+    pub divergences: Option<Tensor<1>>,
+    /// 1 where the most likely token is the target, else 0. `[targets]`, without a gradient
+    pub correct: Tensor<1>,
+}
+
+/// One forward pass of a model, open for a backward pass.
+#[derive(Debug)]
+pub struct LogProbPass<'a, M: CausalLm> {
+    model: &'a M,
+    plain: M,
+    /// Hidden states at the targets' positions. `[targets, hidden]`
+    hidden: Tensor<2>,
+    tokens: Tensor<1, Int>,
+    counts: Vec<usize>,
+    reference: Option<Reference<'a, M>>,
+}
+
+/// The reference's head and its hidden states at the targets' positions, `[targets, hidden]`.
+#[derive(Debug)]
+struct Reference<'a, M> {
+    model: &'a M,
+    hidden: Tensor<2>,
+}
+
+impl<'a, M: CausalLm> LogProbPass<'a, M> {
+    /// Runs `model` over `batch`. Gradients flow if the model's parameters are on an autodiff device.
+    ///
+    /// # Panics
+    /// If there are no targets, or the batch has a token or position that the model does not know.
+    #[must_use]
+    pub fn forward(model: &'a M, batch: &TokenBatch, targets: &Targets) -> Self {
+        assert!(!targets.is_empty(), "a pass needs at least one target");
+        let hidden = at_targets(model, batch, targets);
+        let tokens = index_tensor(targets.tokens().iter().map(|&t| t as usize), &hidden.device().inner());
+        Self { model, plain: model.valid(), hidden, tokens, counts: targets.counts().to_vec(), reference: None }
+    }
+
+    /// Also runs a reference model, without gradients, so that the scores have the exact divergence from it.
+    #[must_use]
+    pub fn with_reference(mut self, reference: &'a M, batch: &TokenBatch, targets: &Targets) -> Self {
+        let hidden = at_targets(reference, batch, targets);
+        self.reference = Some(Reference { model: reference, hidden: plain(hidden) });
+        self
+    }
+
+    /// Scores all targets. The result's tensors are leaves: build a loss from them and give it to
+    /// [`backward`](Self::backward).
+    #[must_use]
+    pub fn scores(&self) -> TokenScores {
+        let hidden = plain(self.hidden.clone());
+        let chunks: Vec<TokenScores> = self
+            .chunks()
+            .map(|(start, length)| {
+                let logits = self.plain.logits(hidden.clone().narrow(0, start, length));
+                leaves(&self.score(logits, start, length))
+            })
+            .collect();
+        self.join(chunks, |values| self.leaf(values))
+    }
+
+    /// The gradients of `loss`, a single number made of `scores`, with respect to the model's parameters.
+    ///
+    /// # Panics
+    /// If the model's parameters have no gradients.
+    #[must_use]
+    pub fn backward(self, loss: Tensor<1>, scores: &TokenScores) -> GradientsParams {
+        let mut gradients = loss.backward();
+        let mut take = |leaf: &Tensor<1>| leaf.grad_remove(&mut gradients).map(|g| g.unsqueeze_dim::<2>(1));
+        let all = ChunkGradients {
+            log_probs: take(&scores.log_probs.values),
+            entropies: take(&scores.entropies),
+            uniform_log_probs: take(&scores.uniform_log_probs),
+            divergences: scores.divergences.as_ref().and_then(&mut take),
+        };
+        self.backward_chunks(|_, start, length| {
+            let cut = |x: &Option<Tensor<2>>| x.clone().map(|x| x.narrow(0, start, length));
+            ChunkGradients {
+                log_probs: cut(&all.log_probs),
+                entropies: cut(&all.entropies),
+                uniform_log_probs: cut(&all.uniform_log_probs),
+                divergences: cut(&all.divergences),
+            }
+        })
+    }
+
+    /// Gradients of a loss that is a sum of one term a token, in a single pass over the head.
+    ///
+    /// `loss` maps the scores of some tokens to their terms, `[tokens]`. Returns the gradients, the scores, and all
+    /// terms, `[targets]`, none of them with a graph.
+    ///
+    /// # Panics
+    /// If the model's parameters have no gradients.
+    #[must_use]
+    pub fn backward_per_token(
+        self,
+        loss: impl Fn(&TokenScores) -> Tensor<1>,
+    ) -> (GradientsParams, TokenScores, Tensor<1>) {
+        let (mut terms, mut seen) = (Vec::new(), Vec::new());
+        let counts = self.counts.clone();
+        let gradients = self.backward_chunks(|chunk, _, _| {
+            let scores = leaves(chunk);
+            let tracked = map_scores(&scores, |x| Tensor::from_inner(x).require_grad());
+            let term = loss(&tracked);
+            terms.push(plain(term.clone()));
+            seen.push(scores);
+            let mut gradients = term.sum().backward();
+            let mut take = |leaf: &Tensor<1>| leaf.grad_remove(&mut gradients).map(|g| g.unsqueeze_dim::<2>(1));
+            ChunkGradients {
+                log_probs: take(&tracked.log_probs.values),
+                entropies: take(&tracked.entropies),
+                uniform_log_probs: take(&tracked.uniform_log_probs),
+                divergences: tracked.divergences.as_ref().and_then(take),
+            }
+        });
+        (gradients, join(counts, seen, |values| values), Tensor::cat(terms, 0))
+    }
+
+    /// Goes backward through the head chunk by chunk and then, once, through the model.
+    fn backward_chunks(
+        self,
+        mut gradient: impl FnMut(&ChunkScores, usize, usize) -> ChunkGradients,
+    ) -> GradientsParams {
+        let hidden = plain(self.hidden.clone());
+        let mut gradients = GradientsAccumulator::new();
+        let mut hidden_gradients = Vec::new();
+        for (start, length) in self.chunks() {
+            let leaf = Tensor::<2>::from_inner(hidden.clone().narrow(0, start, length)).require_grad();
+            let logits = self.model.logits(leaf.clone());
+            let scores = self.score(plain(logits.clone()), start, length);
+            let logit_gradient = scores.logit_gradient(gradient(&scores, start, length));
+            let mut chunk = (logits * Tensor::from_inner(logit_gradient)).sum().backward();
+            hidden_gradients.push(leaf.grad_remove(&mut chunk).unwrap_or_else(|| plain(leaf.clone()).zeros_like()));
+            gradients.accumulate(self.model, GradientsParams::from_grads(chunk, self.model));
+        }
+        let surrogate = (self.hidden.clone() * Tensor::from_inner(Tensor::cat(hidden_gradients, 0))).sum();
+        gradients.accumulate(self.model, GradientsParams::from_grads(surrogate.backward(), self.model));
+        gradients.grads()
+    }
+
+    fn score(&self, logits: Tensor<2>, start: usize, length: usize) -> ChunkScores {
+        let tokens = self.tokens.clone().narrow(0, start, length);
+        let reference = self.reference.as_ref().map(|reference| {
+            plain(reference.model.logits(reference.hidden.clone().narrow(0, start, length)))
+        });
+        ChunkScores::new(logits, tokens, reference)
+    }
+
+    /// Start and length of each chunk of targets.
+    fn chunks(&self) -> impl Iterator<Item = (usize, usize)> + use<M> {
+        let total: usize = self.counts.iter().sum();
+        let rows = (LOGITS_AT_ONCE / self.model.vocab_size()).max(1);
+        // Equal chunks: a small last one would cost as much as a full one.
+        let rows = total.div_ceil(total.div_ceil(rows));
+        (0..total).step_by(rows).map(move |start| (start, rows.min(total - start)))
+    }
+
+    fn join(&self, chunks: Vec<TokenScores>, wrap: impl Fn(Tensor<1>) -> Tensor<1>) -> TokenScores {
+        join(self.counts.clone(), chunks, wrap)
+    }
+
+    /// A leaf with a gradient, if the model has gradients at all.
+    fn leaf(&self, values: Tensor<1>) -> Tensor<1> {
+        if self.hidden.is_autodiff() { Tensor::from_inner(values).require_grad() } else { values }
+    }
+}
+
+/// Log-probabilities that `model` assigns to the targets, without gradients. Values `[targets]`.
+///
+/// # Panics
+/// If there are no targets, or the batch has a token or position that the model does not know.
+pub fn token_log_probs<M: CausalLm>(model: &M, batch: &TokenBatch, targets: &Targets) -> TokenLogProbs {
+    LogProbPass::forward(&model.valid(), batch, targets).scores().log_probs
+}
+
+/// Hidden states at the targets' positions. `[targets, hidden]`
+fn at_targets<M: CausalLm>(model: &M, batch: &TokenBatch, targets: &Targets) -> Tensor<2> {
+    let hidden = model.hidden(batch);
+    let positions = index_tensor(targets.positions().iter().copied(), &hidden.device());
+    hidden.select(0, positions)
+}
+
+fn plain<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if x.is_autodiff() { x.inner() } else { x }
+}
+
+/// A chunk's scores as vectors, `[chunk]`.
+fn leaves(chunk: &ChunkScores) -> TokenScores {
+    let values = chunk.log_probs.clone().squeeze_dim(1);
+    TokenScores {
+        log_probs: TokenLogProbs { values, counts: Vec::new() },
+        entropies: chunk.entropies.clone().squeeze_dim(1),
+        uniform_log_probs: chunk.uniform_log_probs.clone().squeeze_dim(1),
+        divergences: chunk.divergence.as_ref().map(|(divergence, _)| divergence.clone().squeeze_dim(1)),
+        correct: chunk.correct().squeeze_dim(1),
+    }
+}
+
+/// Applies `wrap` to everything that has a gradient.
+fn map_scores(scores: &TokenScores, wrap: impl Fn(Tensor<1>) -> Tensor<1>) -> TokenScores {
+    let TokenLogProbs { values, counts } = scores.log_probs.clone();
+    TokenScores {
+        log_probs: TokenLogProbs { values: wrap(values), counts },
+        entropies: wrap(scores.entropies.clone()),
+        uniform_log_probs: wrap(scores.uniform_log_probs.clone()),
+        divergences: scores.divergences.clone().map(&wrap),
+        correct: scores.correct.clone(),
+    }
+}
+
+fn join(counts: Vec<usize>, chunks: Vec<TokenScores>, wrap: impl Fn(Tensor<1>) -> Tensor<1>) -> TokenScores {
+    let cat = |field: &dyn Fn(&TokenScores) -> Tensor<1>| Tensor::cat(chunks.iter().map(field).collect(), 0);
+    let has_divergence = chunks.iter().all(|chunk| chunk.divergences.is_some());
+    let joined = TokenScores {
+        log_probs: TokenLogProbs { values: cat(&|c| c.log_probs.values.clone()), counts },
+        entropies: cat(&|c| c.entropies.clone()),
+        uniform_log_probs: cat(&|c| c.uniform_log_probs.clone()),
+        divergences: has_divergence
+            .then(|| Tensor::cat(chunks.iter().filter_map(|c| c.divergences.clone()).collect(), 0)),
+        correct: cat(&|c| c.correct.clone()),
+    };
+    map_scores(&joined, wrap)
+}

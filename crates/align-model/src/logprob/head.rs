@@ -1,0 +1,92 @@
+//! What one chunk of logits says of its targets, and the gradient back to those logits.
+
+use burn::tensor::{IndexingUpdateOp, Int, Tensor, activation::softmax};
+
+/// Quantities of one chunk, with what the gradient needs. Plain tensors, without a graph.
+#[derive(Debug, Clone)]
+pub(super) struct ChunkScores {
+    /// `[chunk, vocab]`
+    logits: Tensor<2>,
+    /// `[chunk, vocab]`
+    probabilities: Tensor<2>,
+    /// `[chunk, 1]`
+    tokens: Tensor<2, Int>,
+    /// `log Σ exp(logits)`. `[chunk, 1]`
+    normaliser: Tensor<2>,
+    /// `[chunk, 1]`
+    pub(super) log_probs: Tensor<2>,
+    /// `[chunk, 1]`
+    pub(super) entropies: Tensor<2>,
+    /// The mean log-probability over the vocabulary. `[chunk, 1]`
+    pub(super) uniform_log_probs: Tensor<2>,
+    /// KL divergence from the reference's distribution, and `log π − log π_ref`, `[chunk, vocab]`.
+    pub(super) divergence: Option<(Tensor<2>, Tensor<2>)>,
+}
+
+/// Gradients of a loss with respect to the quantities of a chunk, each `[chunk, 1]`; `None` where it does not depend on
+/// them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ChunkGradients {
+    pub(super) log_probs: Option<Tensor<2>>,
+    pub(super) entropies: Option<Tensor<2>>,
+    pub(super) uniform_log_probs: Option<Tensor<2>>,
+    pub(super) divergences: Option<Tensor<2>>,
+}
+
+impl ChunkScores {
+    /// `logits`, `reference`: `[chunk, vocab]`; `tokens`: `[chunk]`.
+    pub(super) fn new(logits: Tensor<2>, tokens: Tensor<1, Int>, reference: Option<Tensor<2>>) -> Self {
+        let tokens = tokens.unsqueeze_dim(1);
+        let probabilities = softmax(logits.clone(), 1);
+        // The largest probability is 1/Σ exp(logit − max), so no second pass of exponentials is needed.
+        let normaliser = logits.clone().max_dim(1) - probabilities.clone().max_dim(1).log();
+        let log_probs = logits.clone().gather(1, tokens.clone()) - normaliser.clone();
+        let entropies = normaliser.clone() - (probabilities.clone() * logits.clone()).sum_dim(1);
+        let uniform_log_probs = logits.clone().mean_dim(1) - normaliser.clone();
+        let divergence = reference.map(|reference| {
+            let largest = reference.clone().max_dim(1);
+            let sum = (reference.clone() - largest.clone()).exp().sum_dim(1);
+            let ratio = logits.clone() - normaliser.clone() - (reference - largest - sum.log());
+            ((probabilities.clone() * ratio.clone()).sum_dim(1), ratio)
+        });
+        Self { logits, probabilities, tokens, normaliser, log_probs, entropies, uniform_log_probs, divergence }
+    }
+
+    /// Whether the most likely token is the target, as 0 and 1. `[chunk, 1]`
+    pub(super) fn correct(&self) -> Tensor<2> {
+        self.logits.clone().argmax(1).equal(self.tokens.clone()).float()
+    }
+
+    /// The gradient with respect to the logits, `[chunk, vocab]`:
+    ///
+    /// ```text
+    /// ∂log p_y/∂z = 1_y − p        ∂H/∂z = −p (log p + H)
+    /// ∂mean(log p)/∂z = 1/V − p    ∂KL/∂z = p (log p − log q − KL)
+    /// ```
+    pub(super) fn logit_gradient(&self, gradients: ChunkGradients) -> Tensor<2> {
+        let p = || self.probabilities.clone();
+        let vocab = self.logits.dims()[1] as f64;
+        let mut total: Option<Tensor<2>> = None;
+        let mut add = |term: Tensor<2>| {
+            total = Some(match total.take() {
+                Some(sum) => sum + term,
+                None => term,
+            });
+        };
+        if let Some(gradient) = gradients.entropies {
+            let log_p = self.logits.clone() - self.normaliser.clone();
+            add(p() * (log_p + self.entropies.clone()) * -gradient);
+        }
+        if let Some(gradient) = gradients.uniform_log_probs {
+            add((p() - 1.0 / vocab) * -gradient);
+        }
+        if let (Some(gradient), Some((divergence, ratio))) = (gradients.divergences, &self.divergence) {
+            add(p() * (ratio.clone() - divergence.clone()) * gradient);
+        }
+        if let Some(gradient) = gradients.log_probs {
+            let spread = p() * -gradient.clone();
+            add(spread.scatter(1, self.tokens.clone(), gradient, IndexingUpdateOp::Add));
+        }
+        total.unwrap_or_else(|| self.logits.zeros_like())
+    }
+}

@@ -1,0 +1,9 @@
+//! Supervised fine-tuning: maximum likelihood of demonstrations.
+
+mod config;
+mod loss;
+mod trainer;
+
+pub use config::{Duration, LossOn, SftConfig, SftConfigError, SftLoss, Truncation};
+pub use loss::{dft_loss, nll_loss, smoothed_nll_loss};
+pub use trainer::{SftError, SftExample, SftReport, SftTrainer};

@@ -1,0 +1,222 @@
+//! Supervised fine-tuning, step by step.
+
+use burn::{
+    optim::GradientsAccumulator,
+    tensor::Tensor,
+};
+
+use super::{
+    config::{SftConfig, SftConfigError, SftLoss},
+    dft_loss, nll_loss, smoothed_nll_loss,
+};
+use crate::{
+    causal_lm::{CausalLm, TokenBatch},
+    logprob::{LogProbPass, Targets, TokenScores},
+    train::{Report, Step, UpdateError, Updates},
+};
+
+/// A tokenised sample.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SftExample {
+    /// The whole sequence.
+    pub tokens: Vec<u32>,
+    /// Which tokens carry the loss; as long as `tokens`.
+    pub is_target: Vec<bool>,
+}
+
+impl SftExample {
+    /// Number of tokens that carry a loss. A sequence's first token never does: nothing precedes it.
+    #[must_use]
+    pub fn targets(&self) -> usize {
+        self.is_target.iter().skip(1).filter(|&&target| target).count()
+    }
+}
+
+/// Maximises the likelihood of demonstrations.
+///
+/// A step's loss is the sum over all target tokens of its samples divided by their number, however many forward passes
+/// the step is cut into; TRL calls that number `num_items_in_batch`.
+#[derive(Debug)]
+pub struct SftTrainer<M> {
+    /// Away only while an update consumes it.
+    model: Option<M>,
+    loss: SftLoss,
+    micro_batch_size: usize,
+    updates: Updates,
+    tokens_seen: u64,
+}
+
+/// What a step measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SftReport {
+    /// Mean loss over the step's target tokens.
+    pub loss: f64,
+    /// Mean entropy of the next-token distribution at their positions, in nats.
+    pub entropy: f64,
+    /// Share of target tokens that were the most likely one.
+    pub mean_token_accuracy: f64,
+    /// Tokens seen since the run began, prompts included.
+    pub num_tokens: u64,
+    /// Global gradient norm before clipping.
+    pub grad_norm: f64,
+    /// Rate of this step's update.
+    pub learning_rate: f64,
+}
+
+/// A step could not be made.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SftError {
+    /// No token of the batch carries a loss.
+    #[error("no token of this batch carries a loss: every sample is all prompt, or was cut before its response")]
+    NoTargets,
+    /// A sample is longer than the model's context.
+    #[error("sample {index} of this batch has {tokens} tokens, the model's context {limit}: lower `max_length`")]
+    TooLong {
+        /// Its place in the batch.
+        index: usize,
+        /// Its length.
+        tokens: usize,
+        /// What the model can read.
+        limit: usize,
+    },
+    /// The loss is NaN or infinite; the weights were left alone.
+    #[error("the loss is {loss}: lower `learning_rate`, or look at this step's samples")]
+    NotFinite {
+        /// The loss.
+        loss: f64,
+    },
+    /// The gradients are NaN or infinite; the weights were left alone.
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+}
+
+impl Report for SftReport {
+    fn metrics(&self) -> Vec<(&'static str, f64)> {
+        vec![
+            ("loss", self.loss),
+            ("grad_norm", self.grad_norm),
+            ("learning_rate", self.learning_rate),
+            ("entropy", self.entropy),
+            ("mean_token_accuracy", self.mean_token_accuracy),
+            ("num_tokens", self.num_tokens as f64),
+        ]
+    }
+}
+
+impl SftLoss {
+    /// The loss of each target. Shape `[targets]`.
+    #[must_use]
+    pub fn per_token(self, scores: &TokenScores) -> Tensor<1> {
+        let log_probs = scores.log_probs.values.clone();
+        match self {
+            Self::Nll { label_smoothing } if label_smoothing.get() > 0.0 => {
+                smoothed_nll_loss(log_probs, scores.uniform_log_probs.clone(), label_smoothing)
+            }
+            Self::Nll { .. } => nll_loss(log_probs),
+            Self::Dft {} => dft_loss(log_probs),
+        }
+    }
+}
+
+impl<M: CausalLm> SftTrainer<M> {
+    /// A trainer at the start of a run of `total_steps`. It trains on the model's own device.
+    ///
+    /// # Errors
+    /// If settings contradict each other.
+    pub fn new(model: M, config: &SftConfig, total_steps: u64) -> Result<Self, SftConfigError> {
+        config.check()?;
+        let device = model.device();
+        let model = if device.is_autodiff() { model } else { model.fork(&device.autodiff()) };
+        Ok(Self {
+            model: Some(model),
+            loss: config.loss,
+            micro_batch_size: config.micro_batch_size.get(),
+            updates: Updates::new(config.update.clone(), total_steps)?,
+            tokens_seen: 0,
+        })
+    }
+
+    /// The model as it is now.
+    #[must_use]
+    pub fn model(&self) -> &M {
+        let Some(model) = &self.model else { unreachable!("the model is away only during an update") };
+        model
+    }
+
+    /// Gives the model back, without gradients.
+    #[must_use]
+    pub fn into_model(self) -> M {
+        self.model().valid()
+    }
+
+    /// Gradients and sums of one step: loss, entropy and correct tokens, over all targets.
+    fn accumulate(&self, batch: &[SftExample], targets: usize) -> (burn::optim::GradientsParams, [f64; 3]) {
+        let model = self.model();
+        let mut gradients = GradientsAccumulator::new();
+        let mut sums: Vec<Tensor<1>> = Vec::new();
+        for examples in batch.chunks(self.micro_batch_size) {
+            let (tokens, selected) = pack(examples);
+            let targets_here = Targets::selected(&tokens, &selected);
+            if targets_here.is_empty() {
+                continue;
+            }
+            let pass = LogProbPass::forward(model, &tokens, &targets_here);
+            let (of_pass, scores, losses) =
+                pass.backward_per_token(|scores| self.loss.per_token(scores) / targets as f64);
+            gradients.accumulate(model, of_pass);
+            sums.extend([losses.sum(), scores.entropies.sum(), scores.correct.sum()]);
+        }
+        // One read from the device for the whole step.
+        let read: Vec<f64> = Tensor::cat(sums, 0).into_data().iter::<f64>().collect();
+        let total = |which: usize| read.iter().skip(which).step_by(3).sum();
+        (gradients.grads(), [total(0), total(1), total(2)])
+    }
+}
+
+impl<M: CausalLm> Step<[SftExample]> for SftTrainer<M> {
+    type Report = SftReport;
+    type Error = SftError;
+
+    fn step(&mut self, batch: &[SftExample]) -> Result<SftReport, SftError> {
+        let limit = self.model().max_positions();
+        if let Some((index, long)) = batch.iter().enumerate().find(|(_, example)| example.tokens.len() > limit) {
+            return Err(SftError::TooLong { index, tokens: long.tokens.len(), limit });
+        }
+        let targets: usize = batch.iter().map(SftExample::targets).sum();
+        if targets == 0 {
+            return Err(SftError::NoTargets);
+        }
+        let (gradients, [loss, entropy, correct]) = self.accumulate(batch, targets);
+        if !loss.is_finite() {
+            return Err(SftError::NotFinite { loss });
+        }
+        let Some(model) = self.model.take() else { unreachable!("the model is away only during an update") };
+        let (model, update) = match self.updates.apply(model, gradients) {
+            Ok((model, update)) => (model, Ok(update)),
+            Err((model, error)) => (model, Err(error)),
+        };
+        self.model = Some(model);
+        let update = update?;
+        self.tokens_seen += batch.iter().map(|example| example.tokens.len() as u64).sum::<u64>();
+        Ok(SftReport {
+            loss,
+            entropy: entropy / targets as f64,
+            mean_token_accuracy: correct / targets as f64,
+            num_tokens: self.tokens_seen,
+            grad_norm: update.grad_norm,
+            learning_rate: update.learning_rate,
+        })
+    }
+}
+
+/// Lays samples end to end.
+fn pack(examples: &[SftExample]) -> (TokenBatch, Vec<bool>) {
+    let mut tokens = TokenBatch::default();
+    let mut selected = Vec::new();
+    for example in examples.iter().filter(|example| !example.tokens.is_empty()) {
+        tokens.push(&example.tokens, 0);
+        selected.extend_from_slice(&example.is_target);
+    }
+    (tokens, selected)
+}
