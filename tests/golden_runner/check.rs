@@ -90,7 +90,10 @@ impl Check {
         }
         if !(worst.0 <= 1.0) {
             let at = worst.2;
-            self.fail(format!("{what}[{at}]: got {}, expected {} (allowed {tolerance})", actual[at], expected[at]));
+            self.fail(format!(
+                "{what}[{at}]: got {}, expected {} (allowed {tolerance})",
+                actual[at], expected[at]
+            ));
         }
         if self.worst.is_none_or(|(share, ..)| worst.0 >= share) {
             self.worst = Some((worst.0, worst.1, tolerance));

@@ -54,7 +54,12 @@ pub fn flat(value: &Value) -> Vec<f64> {
 
 /// A list of token ids.
 pub fn ids(value: &Value) -> Vec<u32> {
-    value.as_array().unwrap_or_else(|| panic!("not a list: {value}")).iter().map(|x| x.as_u64().unwrap() as u32).collect()
+    value
+        .as_array()
+        .unwrap_or_else(|| panic!("not a list: {value}"))
+        .iter()
+        .map(|x| x.as_u64().unwrap() as u32)
+        .collect()
 }
 
 /// A list of rows of integers.

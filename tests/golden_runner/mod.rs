@@ -1,7 +1,10 @@
 //! One runner a kind of golden file.
 
+mod chat_template;
 mod check;
 mod file;
+mod smollm2;
+mod tokenizer;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -12,8 +15,10 @@ pub use file::GoldenFile;
 pub type Covered = Result<(), String>;
 
 /// The runner of a kind.
-fn run(file: &GoldenFile, _check: &mut Check) -> Covered {
+fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     match file.kind() {
+        "chat_template" => chat_template::run(file, check),
+        "tokenizer" => tokenizer::run(file, check),
         "" => Err("the file names no kind".into()),
         other => Err(format!("no runner for kind {other}")),
     }
@@ -25,7 +30,8 @@ fn files() -> BTreeMap<String, PathBuf> {
     let more = std::env::var_os("ALIGN_GOLDEN_DIR").map(PathBuf::from);
     let mut found = BTreeMap::new();
     for directory in std::iter::once(own).chain(more) {
-        let entries = std::fs::read_dir(&directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
+        let entries =
+            std::fs::read_dir(&directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
         for entry in entries {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|e| e == "json") {
@@ -54,7 +60,9 @@ pub fn run_all() {
             }
             Ok(()) => {
                 cases += check.cases;
-                let worst = check.worst.map_or("exact".into(), |(_, error, tolerance)| format!("{error:.1e} · {tolerance}"));
+                let worst = check
+                    .worst
+                    .map_or("exact".into(), |(_, error, tolerance)| format!("{error:.1e} · {tolerance}"));
                 let verdict = if check.failures.is_empty() { "" } else { " · FAILED" };
                 println!("{} · {} cases · {worst}{verdict}", file.name, check.cases);
                 failures.extend(check.failures.into_iter().map(|f| format!("{}: {f}", file.name)));
