@@ -8,10 +8,12 @@
 mod continuation;
 mod environment;
 mod error;
+mod filters;
 mod generation;
 mod message;
 mod python;
 mod python_methods;
+mod source;
 mod strftime;
 mod template;
 mod to_json;

@@ -3,10 +3,10 @@
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, Output, State, UndefinedBehavior,
     syntax::SyntaxConfig,
-    value::{Kwargs, Rest, Value, ValueKind},
+    value::{Kwargs, Rest, Tuple, Value, ValueKind},
 };
 
-use super::{python, python_methods, to_json};
+use super::{filters, python, python_methods, source::ITERATE};
 
 /// The reason by which a template's own refusal is told from its failures.
 #[derive(Debug, thiserror::Error)]
@@ -23,29 +23,15 @@ pub(super) fn environment() -> Result<Environment<'static>, Error> {
     environment.set_formatter(format_value);
     // Errors carry the line of the template.
     environment.set_debug(true);
-    add_filters(&mut environment);
+    filters::add(&mut environment);
     add_tests(&mut environment);
     environment.remove_global("debug");
     environment.add_function("raise_exception", raise_exception);
-    environment.add_function("cycler", minijinja_contrib::globals::cycler);
+    environment.add_function("cycler", |items: Rest<Value>| minijinja_contrib::globals::cycler(items.to_vec()));
+    environment.add_function("dict", dict);
+    environment.add_function(ITERATE, iterate);
     environment.add_function("joiner", minijinja_contrib::globals::joiner);
     Ok(environment)
-}
-
-fn add_filters(environment: &mut Environment<'_>) {
-    environment.add_filter("tojson", to_json::to_json);
-    environment.add_filter("string", |value: &Value| python::text(value));
-    environment.add_filter("trim", python_methods::trim);
-    environment.add_filter("join", join);
-    environment.add_filter("wordcount", |value: &Value| {
-        python::text(value)
-            .split(|c: char| !c.is_alphanumeric() && c != '_')
-            .filter(|word| !word.is_empty())
-            .count()
-    });
-    environment.add_filter("center", |value: &Value, width: Option<usize>| {
-        python_methods::center(&python::text(value), width.unwrap_or(80), ' ')
-    });
 }
 
 fn add_tests(environment: &mut Environment<'_>) {
@@ -68,38 +54,41 @@ fn format_value(out: &mut Output<'_>, _state: &mut State<'_, '_>, value: &Value)
     written.map_err(|_| Error::new(ErrorKind::WriteFailure, "cannot write the rendered text"))
 }
 
+/// `dict(mapping or pairs, name=value …)`.
+fn dict(positional: Rest<Value>, named: Kwargs) -> Result<Value, Error> {
+    let mut pairs: Vec<(Value, Value)> = Vec::new();
+    if let [source] = positional.as_slice() {
+        if let Some(entries) = source.as_object().filter(|_| source.kind() == ValueKind::Map) {
+            pairs.extend(entries.try_iter_pairs().into_iter().flatten());
+        } else {
+            for pair in source.try_iter()? {
+                pairs.push((pair.get_item_by_index(0)?, pair.get_item_by_index(1)?));
+            }
+        }
+    } else if !positional.is_empty() {
+        return Err(Error::from(ErrorKind::TooManyArguments));
+    }
+    for name in named.args() {
+        pairs.push((Value::from(name), named.get(name)?));
+    }
+    Ok(Value::from_pairs(pairs))
+}
+
+/// What a `for` loop iterates over: anything but none, which Python refuses and the engine takes for empty.
+fn iterate(mut items: Rest<Value>) -> Result<Value, Error> {
+    let value = match items.len() {
+        1 => items.remove(0),
+        _ => Value::from(Tuple::from(items.to_vec())),
+    };
+    if value.is_none() {
+        return Err(Error::new(ErrorKind::InvalidOperation, "none is not iterable"));
+    }
+    Ok(value)
+}
+
 fn raise_exception(message: &Value) -> Result<Value, Error> {
     let message = python::text(message);
     Err(Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(RaisedByTemplate(message)))
-}
-
-/// Jinja's `join(separator, attribute)` with Python's text of each item.
-fn join(value: &Value, positional: Rest<Value>, named: Kwargs) -> Result<String, Error> {
-    let separator = match positional.first() {
-        Some(separator) => python::text(separator),
-        None => named.get::<Option<String>>("d")?.unwrap_or_default(),
-    };
-    let attribute = match positional.get(1) {
-        Some(attribute) => Some(attribute.clone()),
-        None => named.get::<Option<Value>>("attribute")?,
-    };
-    named.assert_all_used()?;
-    if value.is_undefined() {
-        return Ok(String::new());
-    }
-    let mut texts = Vec::new();
-    if let Some(text) = value.as_str() {
-        texts.extend(text.chars().map(String::from));
-    } else {
-        for item in value.try_iter()? {
-            let item = match attribute.as_ref() {
-                Some(attribute) => attribute_of(&item, attribute)?,
-                None => item,
-            };
-            texts.push(python::text(&item));
-        }
-    }
-    Ok(texts.join(&separator))
 }
 
 /// A JSON value as templates see it.
@@ -118,15 +107,5 @@ pub(super) fn from_json(json: &serde_json::Value) -> Value {
         Json::Object(fields) => {
             Value::from_pairs(fields.iter().map(|(key, value)| (key.as_str(), from_json(value))))
         }
-    }
-}
-
-fn attribute_of(item: &Value, attribute: &Value) -> Result<Value, Error> {
-    match attribute.as_str() {
-        Some(path) => path.split('.').try_fold(item.clone(), |value, part| match part.parse::<usize>() {
-            Ok(index) => value.get_item_by_index(index),
-            Err(_) => value.get_attr(part),
-        }),
-        None => item.get_item(attribute),
     }
 }

@@ -8,6 +8,7 @@ use minijinja::value::{Value, ValueKind};
 pub(super) fn text(value: &Value) -> String {
     match value.as_str() {
         Some(text) => text.to_owned(),
+        None if value.is_undefined() => String::new(),
         None => repr(value),
     }
 }
@@ -57,6 +58,7 @@ fn write_repr(out: &mut String, value: &Value) {
             Some(number) => out.push_str(&float(number)),
             None => push_display(out, value),
         },
+        ValueKind::Undefined => out.push_str("Undefined"),
         ValueKind::Seq | ValueKind::Iterable => write_sequence(out, value),
         ValueKind::Map => write_mapping(out, value),
         _ => push_display(out, value),

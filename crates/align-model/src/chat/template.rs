@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use super::{
     ChatError, Message, continuation,
     environment::{RaisedByTemplate, environment, from_json},
-    generation::{self, GenerationTracker},
+    generation::GenerationTracker,
+    source::{GENERATION_BLOCK, Source},
     strftime::format_date,
 };
 use crate::tokenizer::Tokenizer;
@@ -62,15 +63,14 @@ impl ChatTemplate {
     /// Where the source is not valid Jinja.
     pub fn new(name: impl Into<String>, source: impl Into<Arc<str>>) -> Result<Self, ChatError> {
         let (name, source) = (name.into(), source.into());
-        let lines = source.replace("\r\n", "\n").replace('\r', "\n");
-        let (rewritten, generation_blocks) = generation::rewrite(&lines);
+        let Source { text, generation_blocks } = Source::new(&source);
         let invalid = |error: Error| ChatError::Syntax {
             template: name.clone(),
             line: error.line().unwrap_or(0),
             reason: reason(&error),
         };
         let mut environment = environment().map_err(invalid)?;
-        environment.add_template_owned(TEMPLATE, rewritten.into_owned()).map_err(invalid)?;
+        environment.add_template_owned(TEMPLATE, text).map_err(invalid)?;
         Ok(Self { name, source, environment: Arc::new(environment), generation_blocks })
     }
 
@@ -96,7 +96,7 @@ impl ChatTemplate {
         now: Option<NaiveDateTime>,
     ) -> Result<(Rendered, bool), ChatError> {
         let tracker = Arc::new(GenerationTracker::default());
-        let functions = [(generation::FUNCTION, tracker.function()), ("strftime_now", strftime_now(now))];
+        let functions = [(GENERATION_BLOCK, tracker.function()), ("strftime_now", strftime_now(now))];
         let variables = variables.iter().map(|(name, value)| (name.as_str(), from_json(value)));
         let context = minijinja::Value::from_pairs(functions.into_iter().chain(variables));
         let mut bytes = Vec::new();
