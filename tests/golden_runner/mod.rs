@@ -2,11 +2,14 @@
 
 mod adamw;
 mod arch;
+mod chat_template;
 mod check;
 mod clipping;
 mod file;
 mod sampling;
 mod schedules;
+mod smollm2;
+mod tokenizer;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -24,6 +27,8 @@ fn run(file: &GoldenFile, check: &mut Check) -> Covered {
         "clipping" => clipping::run(file, check),
         "sampling" => sampling::run(file, check),
         "schedules" => schedules::run(file, check),
+        "chat_template" => chat_template::run(file, check),
+        "tokenizer" => tokenizer::run(file, check),
         "" => Err("the file names no kind".into()),
         other => Err(format!("no runner for kind {other}")),
     }

@@ -1,1 +1,276 @@
-//! Placeholder.
+//! Text to tokens and back: the tokenizers of the Hugging Face format, as `transformers` reads them.
+
+mod config;
+mod error;
+mod files;
+mod stream;
+
+use std::{path::Path, sync::Arc};
+
+use serde_json::{Map, Value};
+
+use config::TokenizerConfig;
+pub use error::TokenizerError;
+pub use stream::DecodeStream;
+
+/// Whether the tokens that the tokenizer puts around a text (`<s>` …) are added.
+///
+/// A special token that is written out in the text becomes that token either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpecialTokens {
+    /// Add them, as for a whole document.
+    Add,
+    /// Leave them out, as for a rendered chat, a piece or a continuation.
+    Omit,
+}
+
+/// Whether special tokens appear in decoded text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpecialTokenText {
+    /// As their text.
+    Keep,
+    /// Not at all.
+    Skip,
+}
+
+/// Tokens and where in the text they come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoding {
+    /// The tokens.
+    pub ids: Vec<u32>,
+    /// For each token the characters it covers, from and up to; (0, 0) for one that was added.
+    pub offsets: Vec<(usize, usize)>,
+}
+
+impl Encoding {
+    /// The first token that covers a character; `None` where none does.
+    pub fn token_at(&self, character: usize) -> Option<usize> {
+        self.offsets.iter().position(|&(start, end)| (start..end).contains(&character))
+    }
+}
+
+/// A tokenizer with its special tokens and chat templates. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    tokenizer: tokenizers::Tokenizer,
+    config: TokenizerConfig,
+    /// Whether decoded text has its spaces before punctuation removed.
+    cleans_up: bool,
+    /// Whether tokens like `<0x0A>` stand for single bytes.
+    byte_fallback: bool,
+}
+
+impl Tokenizer {
+    /// Reads the tokenizer of a model directory: `tokenizer.json`, and where they are there `tokenizer_config.json`,
+    /// `special_tokens_map.json`, `chat_template.jinja`, `additional_chat_templates/` and `chat_template.json`.
+    ///
+    /// # Errors
+    ///
+    /// Where `tokenizer.json` is missing or a file cannot be read.
+    pub fn from_directory(directory: &Path) -> Result<Self, TokenizerError> {
+        files::read(directory)
+    }
+
+    /// Puts a tokenizer together from its parts; the configuration is that of a `tokenizer_config.json`.
+    ///
+    /// # Errors
+    ///
+    /// Where the configuration has a key of the wrong kind or the tokenizer cannot take its tokens.
+    pub fn from_parts(
+        tokenizer: tokenizers::Tokenizer,
+        tokenizer_config: Value,
+    ) -> Result<Self, TokenizerError> {
+        Self::from_config(
+            tokenizer,
+            TokenizerConfig::new(tokenizer_config, Path::new("tokenizer_config.json"))?,
+        )
+    }
+
+    fn from_config(
+        mut tokenizer: tokenizers::Tokenizer,
+        config: TokenizerConfig,
+    ) -> Result<Self, TokenizerError> {
+        // What is cut off or filled up is for the caller to say, never for a file.
+        tokenizer.with_padding(None);
+        tokenizer.with_truncation(None).map_err(|e| TokenizerError::Tokenizer { reason: e.to_string() })?;
+        config.apply(&mut tokenizer)?;
+        let is_bpe = matches!(tokenizer.get_model(), tokenizers::ModelWrapper::BPE(_));
+        let cleans_up = config.cleans_up(is_bpe);
+        let decoder = serde_json::to_string(&tokenizer.get_decoder()).unwrap_or_default();
+        let byte_fallback = decoder.contains("ByteFallback");
+        Ok(Self { inner: Arc::new(Inner { tokenizer, config, cleans_up, byte_fallback }) })
+    }
+
+    /// The tokens of a text.
+    ///
+    /// # Errors
+    ///
+    /// Where the tokenizer has no token for a part of the text, not even an unknown one.
+    pub fn encode(&self, text: &str, special: SpecialTokens) -> Result<Vec<u32>, TokenizerError> {
+        let encoding = self.inner.tokenizer.encode_fast(text, special == SpecialTokens::Add);
+        Ok(encoding.map_err(|e| TokenizerError::Encode { reason: e.to_string() })?.get_ids().to_vec())
+    }
+
+    /// The tokens of a text and the characters that each covers.
+    ///
+    /// # Errors
+    ///
+    /// As [`encode`](Self::encode).
+    pub fn encode_with_offsets(
+        &self,
+        text: &str,
+        special: SpecialTokens,
+    ) -> Result<Encoding, TokenizerError> {
+        let encoding = self.inner.tokenizer.encode_char_offsets(text, special == SpecialTokens::Add);
+        let encoding = encoding.map_err(|e| TokenizerError::Encode { reason: e.to_string() })?;
+        Ok(Encoding { ids: encoding.get_ids().to_vec(), offsets: encoding.get_offsets().to_vec() })
+    }
+
+    /// The text of tokens. Ids that the tokenizer does not have are left out.
+    ///
+    /// # Errors
+    ///
+    /// Where the tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32], special: SpecialTokenText) -> Result<String, TokenizerError> {
+        let text = self.decode_raw(ids, special)?;
+        Ok(if self.inner.cleans_up { clean_up(&text) } else { text })
+    }
+
+    fn decode_raw(&self, ids: &[u32], special: SpecialTokenText) -> Result<String, TokenizerError> {
+        let text = self.inner.tokenizer.decode(ids, special == SpecialTokenText::Skip);
+        text.map_err(|e| TokenizerError::Decode { reason: e.to_string() })
+    }
+
+    /// Decodes tokens one by one, as they are generated.
+    pub fn decode_stream(&self, special: SpecialTokenText) -> DecodeStream {
+        DecodeStream::new(self.clone(), special)
+    }
+
+    /// The id of a token; `None` where there is no such token.
+    pub fn token_to_id(&self, token: &str) -> Option<u32> {
+        self.inner.tokenizer.token_to_id(token)
+    }
+
+    /// The token of an id, as the vocabulary writes it; `None` where there is no such id.
+    pub fn id_to_token(&self, id: u32) -> Option<String> {
+        self.inner.tokenizer.id_to_token(id)
+    }
+
+    /// The number of tokens, added ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.tokenizer.get_vocab_size(true)
+    }
+
+    /// Whether an id is a special token, one that [`SpecialTokenText::Skip`] leaves out.
+    pub fn is_special(&self, id: u32) -> bool {
+        let added = self.inner.tokenizer.get_added_vocabulary();
+        self.id_to_token(id).is_some_and(|token| added.is_special_token(&token))
+    }
+
+    /// The token that begins a text.
+    pub fn bos_token(&self) -> Option<&str> {
+        self.special_token("bos_token")
+    }
+
+    /// The token that ends a text.
+    pub fn eos_token(&self) -> Option<&str> {
+        self.special_token("eos_token")
+    }
+
+    /// The token that fills up a batch.
+    pub fn pad_token(&self) -> Option<&str> {
+        self.special_token("pad_token")
+    }
+
+    /// The token that stands for what the vocabulary lacks.
+    pub fn unk_token(&self) -> Option<&str> {
+        self.special_token("unk_token")
+    }
+
+    /// The id of [`bos_token`](Self::bos_token).
+    pub fn bos_id(&self) -> Option<u32> {
+        self.bos_token().and_then(|token| self.token_to_id(token))
+    }
+
+    /// The id of [`eos_token`](Self::eos_token).
+    pub fn eos_id(&self) -> Option<u32> {
+        self.eos_token().and_then(|token| self.token_to_id(token))
+    }
+
+    /// The id of [`pad_token`](Self::pad_token).
+    pub fn pad_id(&self) -> Option<u32> {
+        self.pad_token().and_then(|token| self.token_to_id(token))
+    }
+
+    /// The id of [`unk_token`](Self::unk_token).
+    pub fn unk_id(&self) -> Option<u32> {
+        self.unk_token().and_then(|token| self.token_to_id(token))
+    }
+
+    /// The special tokens by their names (`bos_token`, `sep_token` …): what chat templates see.
+    pub fn special_tokens(&self) -> &Map<String, Value> {
+        &self.inner.config.special_tokens
+    }
+
+    /// The chat templates by their names; `default` first where there is one.
+    pub fn chat_templates(&self) -> &[(String, String)] {
+        &self.inner.config.chat_templates
+    }
+
+    /// The tokenizer configuration, without its templates.
+    pub fn config(&self) -> &Map<String, Value> {
+        &self.inner.config.json
+    }
+
+    /// The same tokenizer with another default chat template.
+    #[must_use]
+    pub fn with_chat_template(&self, source: impl Into<String>) -> Self {
+        let mut config = self.inner.config.clone();
+        config.set_default_template(source.into());
+        let inner = &self.inner;
+        Self {
+            inner: Arc::new(Inner {
+                tokenizer: inner.tokenizer.clone(),
+                config,
+                cleans_up: inner.cleans_up,
+                byte_fallback: inner.byte_fallback,
+            }),
+        }
+    }
+
+    /// Writes `tokenizer.json`, `tokenizer_config.json` and the chat templates into a directory, which is made if need
+    /// be. Each file appears whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// Where a file cannot be written or a template's name is no file name.
+    pub fn save(&self, directory: &Path) -> Result<(), TokenizerError> {
+        files::write(self, directory)
+    }
+
+    fn special_token(&self, name: &str) -> Option<&str> {
+        self.inner.config.special_tokens.get(name).and_then(Value::as_str)
+    }
+}
+
+/// `transformers`' removal of spaces before punctuation and contractions.
+fn clean_up(text: &str) -> String {
+    const REPLACEMENTS: [(&str, &str); 10] = [
+        (" .", "."),
+        (" ?", "?"),
+        (" !", "!"),
+        (" ,", ","),
+        (" ' ", "'"),
+        (" n't", "n't"),
+        (" 'm", "'m"),
+        (" 's", "'s"),
+        (" 've", "'ve"),
+        (" 're", "'re"),
+    ];
+    REPLACEMENTS.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+}
