@@ -12,7 +12,7 @@ use super::architecture::Architecture;
 use super::merges;
 use super::metadata::Metadata;
 use super::pre_tokenizer::{self, ByteLevelRules};
-use super::vocabulary::{Kind, SpecialToken, Vocabulary, invalid};
+use super::vocabulary::{Kind, SpecialToken, Vocabulary, invalid, is_run_of_spaces};
 use crate::pretrained::LoadError;
 
 /// SentencePiece's mark of a space.
@@ -20,10 +20,10 @@ const SPACE_MARK: &str = "\u{2581}";
 
 /// Builds the tokenizer that a file describes.
 pub(super) fn build(metadata: &Metadata, architecture: Architecture) -> Result<Tokenizer, LoadError> {
-    let vocabulary = Vocabulary::read(metadata)?;
+    let vocabulary = Vocabulary::read(metadata, architecture)?;
     let parts = match vocabulary.kind {
         Kind::ByteLevel => byte_level(metadata, architecture, &vocabulary)?,
-        Kind::SentencePiece => sentence_piece(metadata, architecture, &vocabulary)?,
+        Kind::SentencePiece | Kind::Gemma => sentence_piece(metadata, &vocabulary)?,
     };
     let mut tokenizer = Tokenizer::new(parts.model);
     let failed =
@@ -43,7 +43,7 @@ pub(super) fn build(metadata: &Metadata, architecture: Architecture) -> Result<T
 
 /// Everything `tokenizer_config.json` would say.
 pub(super) fn tokenizer_config(metadata: &Metadata, architecture: Architecture) -> Result<Value, LoadError> {
-    let vocabulary = Vocabulary::read(metadata)?;
+    let vocabulary = Vocabulary::read(metadata, architecture)?;
     let mut config = Map::new();
     let ends = added_ends(metadata, architecture, &vocabulary)?;
     config.insert("add_bos_token".to_owned(), json!(ends.bos));
@@ -117,12 +117,8 @@ fn byte_level(
     })
 }
 
-fn sentence_piece(
-    metadata: &Metadata,
-    architecture: Architecture,
-    vocabulary: &Vocabulary<'_>,
-) -> Result<Parts, LoadError> {
-    let gemma = architecture == Architecture::Gemma3;
+fn sentence_piece(metadata: &Metadata, vocabulary: &Vocabulary<'_>) -> Result<Parts, LoadError> {
+    let gemma = vocabulary.kind == Kind::Gemma;
     let tokens = if gemma { marked_spaces(vocabulary) } else { plain_spelling(vocabulary) };
     let texts: Vec<&str> = tokens.iter().map(AsRef::as_ref).collect();
     let ids = ids_of(texts.iter().copied());
@@ -180,11 +176,14 @@ fn plain_spelling<'a>(vocabulary: &Vocabulary<'a>) -> Vec<Cow<'a, str>> {
     vocabulary.tokens.iter().map(|token| Cow::Borrowed(*token)).collect()
 }
 
-/// Gemma's files spell runs of spaces as spaces, its tokenizer looks them up with the mark.
+/// The tokens with runs of spaces written as the tokenizer looks them up.
 fn marked_spaces<'a>(vocabulary: &Vocabulary<'a>) -> Vec<Cow<'a, str>> {
     let respell = |token: &'a str| {
-        let spaces = !token.is_empty() && token.bytes().all(|byte| byte == b' ');
-        if spaces { Cow::Owned(SPACE_MARK.repeat(token.len())) } else { Cow::Borrowed(token) }
+        if is_run_of_spaces(token) {
+            Cow::Owned(SPACE_MARK.repeat(token.len()))
+        } else {
+            Cow::Borrowed(token)
+        }
     };
     vocabulary.tokens.iter().map(|token| respell(token)).collect()
 }
@@ -249,7 +248,7 @@ fn added_ends(
 ) -> Result<AddedEnds, LoadError> {
     let bos = match (metadata.boolean("tokenizer.ggml.add_bos_token")?, vocabulary.kind) {
         (Some(stated), _) => stated,
-        (None, Kind::SentencePiece) => true,
+        (None, Kind::SentencePiece | Kind::Gemma) => true,
         (None, Kind::ByteLevel) => byte_level_rules(metadata, architecture)?.adds_bos,
     };
     let eos = metadata.boolean("tokenizer.ggml.add_eos_token")?.unwrap_or(false);

@@ -2,6 +2,7 @@
 
 use tokenizers::AddedToken;
 
+use super::architecture::Architecture;
 use super::metadata::Metadata;
 use crate::pretrained::LoadError;
 
@@ -16,6 +17,8 @@ pub(super) enum Kind {
     ByteLevel,
     /// Byte-pair encoding of characters with bytes as the last resort, as SentencePiece does it.
     SentencePiece,
+    /// Gemma's SentencePiece: without a space before the text, and with runs of spaces as tokens.
+    Gemma,
 }
 
 /// A special token: its role, which is its name in `tokenizer_config.json`, its id and its text.
@@ -43,9 +46,10 @@ pub(super) struct Vocabulary<'a> {
 
 impl<'a> Vocabulary<'a> {
     /// Reads the vocabulary out of a file's metadata.
-    pub(super) fn read(metadata: &'a Metadata) -> Result<Self, LoadError> {
+    pub(super) fn read(metadata: &'a Metadata, architecture: Architecture) -> Result<Self, LoadError> {
         let kind = match metadata.string("tokenizer.ggml.model")? {
             Some("gpt2") => Kind::ByteLevel,
+            Some("llama") if architecture == Architecture::Gemma3 => Kind::Gemma,
             Some("llama") => Kind::SentencePiece,
             Some(other) => {
                 let reason = format!(
@@ -88,7 +92,7 @@ impl<'a> Vocabulary<'a> {
     pub(super) fn added_tokens(&self) -> Vec<(u32, AddedToken)> {
         let ids = 0..self.tokens.len() as u32;
         ids.zip(&self.tokens)
-            .filter(|(_, text)| !text.is_empty())
+            .filter(|(_, text)| !text.is_empty() && !(self.kind == Kind::Gemma && is_run_of_spaces(text)))
             .filter_map(|(id, text)| {
                 let special = self.is_special(id);
                 let added = special || self.types.get(id as usize) == Some(&TYPE_USER_DEFINED);
@@ -101,6 +105,12 @@ impl<'a> Vocabulary<'a> {
         matches!(self.types.get(id as usize), Some(&(TYPE_CONTROL | TYPE_UNKNOWN)))
             || self.special.iter().any(|token| token.id == id)
     }
+}
+
+/// Whether a token is nothing but spaces. Gemma's files spell such tokens as spaces, but its tokenizer finds them, like
+/// all others, after spaces have been replaced by a mark; they are not matched in the raw text.
+pub(super) fn is_run_of_spaces(token: &str) -> bool {
+    !token.is_empty() && token.bytes().all(|byte| byte == b' ')
 }
 
 /// The error for a tokenizer that contradicts itself or is not supported.

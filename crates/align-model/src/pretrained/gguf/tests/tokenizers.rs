@@ -122,9 +122,17 @@ fn sentence_piece_merges_follow_the_scores() {
 
 #[test]
 fn gemma_merges_follow_the_order_of_the_tokens() {
-    let fixture = sentence_piece_fixture("gemma3");
+    let mut fixture = sentence_piece_fixture("gemma3");
     assert_eq!(encode(&fixture, "aab"), [1, 6, 8]);
     assert_eq!(encode(&fixture, "b ab"), [1, 7, 10]);
+    for (key, field) in &mut fixture.fields {
+        match field {
+            Field::Texts(tokens) => tokens.push("  ".to_owned()),
+            Field::I32s(types) if key == "tokenizer.ggml.token_type" => types.push(4),
+            _ => {}
+        }
+    }
+    assert_eq!(encode(&fixture, "b  a"), [1, 7, 12, 6]);
 }
 
 #[test]
