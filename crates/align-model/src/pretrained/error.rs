@@ -47,6 +47,16 @@ pub enum LoadError {
         /// The tensor's Hugging Face name.
         tensor: String,
     },
+    /// A file holds a tensor that its architecture has no place for, so that leaving it out would change the model.
+    #[error("{}: tensor {tensor} does not belong to the architecture {architecture}", .path.display())]
+    UnexpectedTensor {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name in the file.
+        tensor: String,
+        /// The file's architecture.
+        architecture: &'static str,
+    },
     /// A tensor has another shape than the configuration implies.
     #[error("{}: tensor {tensor} has shape {found:?}, config.json implies {expected:?}", .path.display())]
     Shape {
