@@ -6,10 +6,13 @@ mod chat_template;
 mod check;
 mod clipping;
 mod file;
+mod loss_sft;
+mod reference;
 mod sampling;
 mod schedules;
 mod smollm2;
 mod tokenizer;
+mod trace;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -29,6 +32,10 @@ fn run(file: &GoldenFile, check: &mut Check) -> Covered {
         "schedules" => schedules::run(file, check),
         "chat_template" => chat_template::run(file, check),
         "tokenizer" => tokenizer::run(file, check),
+        "reference" => reference::run(file, check),
+        "trace" => trace::run(file, check),
+        "loss" if file.name.starts_with("loss_sft") => loss_sft::run(file, check),
+        "loss" => Err("no losses of this family".into()),
         "" => Err("the file names no kind".into()),
         other => Err(format!("no runner for kind {other}")),
     }

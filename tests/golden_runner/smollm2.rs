@@ -1,11 +1,16 @@
-//! SmolLM2's tokenizer, which is not part of the repository.
+//! SmolLM2, which is not part of the repository: `ALIGN_SMOLLM2` names its GGUF file or its directory.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use align_model::tokenizer::Tokenizer;
+use align_model::{pretrained::Checkpoint, tokenizer::Tokenizer};
 
-/// The tokenizer in the directory that `ALIGN_SMOLLM2` names; `None` where it names none.
+/// The model, opened; `None` where the environment names none.
+pub fn smollm2() -> Option<Checkpoint> {
+    let path = PathBuf::from(std::env::var_os("ALIGN_SMOLLM2")?);
+    Some(Checkpoint::open(&path).unwrap_or_else(|e| panic!("ALIGN_SMOLLM2: {e}")))
+}
+
+/// Its tokenizer; `None` where the environment names no model.
 pub fn smollm2_tokenizer() -> Option<Tokenizer> {
-    let directory = std::env::var_os("ALIGN_SMOLLM2")?;
-    Some(Tokenizer::from_directory(Path::new(&directory)).unwrap_or_else(|e| panic!("ALIGN_SMOLLM2: {e}")))
+    Some(smollm2()?.tokenizer().unwrap_or_else(|e| panic!("ALIGN_SMOLLM2: {e}")))
 }

@@ -49,7 +49,7 @@ pub enum LoadError {
     },
     /// A file holds a tensor that its architecture has no place for, so that leaving it out would change the model.
     #[error("{}: tensor {tensor} does not belong to the architecture {architecture}", .path.display())]
-    UnexpectedTensor {
+    UnknownTensor {
         /// The file.
         path: PathBuf,
         /// The tensor's name in the file.

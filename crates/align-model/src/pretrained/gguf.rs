@@ -197,7 +197,7 @@ fn describe_tensor(
     heads: HeadCounts,
     stored: TensorEntry,
 ) -> Result<Tensor, LoadError> {
-    let name = architecture.hugging_face_name(&stored.name).ok_or_else(|| LoadError::UnexpectedTensor {
+    let name = architecture.hugging_face_name(&stored.name).ok_or_else(|| LoadError::UnknownTensor {
         path: path.to_owned(),
         tensor: stored.name.clone(),
         architecture: architecture.name(),
