@@ -123,6 +123,7 @@ mod in_host_memory {
 }
 
 #[cfg(all(test, feature = "flex"))]
+#[allow(clippy::float_cmp)] // the numbers are exact in binary
 mod tests {
     use super::*;
     use burn::tensor::{Device, TensorData};
