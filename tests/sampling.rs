@@ -1,5 +1,5 @@
 //! Sampled tokens come as often as the distribution says.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::num::NonZeroUsize;
 

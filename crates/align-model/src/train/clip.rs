@@ -122,7 +122,7 @@ mod in_host_memory {
     }
 }
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
 #[allow(clippy::float_cmp)] // the numbers are exact in binary
 mod tests {
     use super::*;
