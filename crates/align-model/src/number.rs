@@ -52,6 +52,7 @@ macro_rules! ranged {
             /// # Panics
             /// If the number is outside the range.
             #[must_use]
+            #[allow(clippy::manual_range_contains)] // `contains` is no `const fn`
             pub const fn new($value: f64) -> Self {
                 assert!($inside, "the number is outside the range of its type");
                 Self($value)
@@ -67,6 +68,7 @@ macro_rules! ranged {
         impl TryFrom<f64> for $name {
             type Error = NumberError;
 
+            #[allow(clippy::manual_range_contains)] // one expression serves both
             fn try_from($value: f64) -> Result<Self, NumberError> {
                 if $inside { Ok(Self($value)) } else { Err(NumberError::$error { value: $value }) }
             }
@@ -112,6 +114,7 @@ ranged! {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // nothing is computed
 mod tests {
     use super::*;
 

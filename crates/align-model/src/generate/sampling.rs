@@ -163,10 +163,11 @@ impl SamplingConfig {
 
     /// The logits after the penalties, where there are any.
     fn penalised(&self, logits: &[f32], history: &[u32]) -> Option<Vec<f32>> {
-        let penalty = self.repetition_penalty.get() as f32;
-        if history.is_empty() || (penalty == 1.0 && self.no_repeat_ngram_size.is_none()) {
+        let neutral = self.repetition_penalty == Positive::new(1.0) && self.no_repeat_ngram_size.is_none();
+        if history.is_empty() || neutral {
             return None;
         }
+        let penalty = self.repetition_penalty.get() as f32;
         let mut changed = logits.to_vec();
         for &token in history {
             // Always from the logit before, so that a token that occurs twice is not penalised twice.
@@ -200,13 +201,14 @@ fn completions(history: &[u32], size: usize) -> impl Iterator<Item = u32> {
 pub fn largest(logits: &[f32]) -> Result<(u32, f32), SamplingError> {
     let mut best = (0, f32::NEG_INFINITY);
     for (token, &value) in logits.iter().enumerate() {
-        // One comparison in the ordinary case: NaN and +inf are not below the maximum either.
-        if !(value <= best.1) {
-            if !(value < f32::INFINITY) {
-                return Err(SamplingError::NotFinite { token: token as u32, value });
-            }
-            best = (token as u32, value);
+        // One comparison in the ordinary case: neither NaN nor +inf is at most a finite maximum.
+        if value <= best.1 {
+            continue;
         }
+        if value.is_nan() || value.is_infinite() {
+            return Err(SamplingError::NotFinite { token: token as u32, value });
+        }
+        best = (token as u32, value);
     }
     if best.1 == f32::NEG_INFINITY { Err(SamplingError::NothingLeft) } else { Ok(best) }
 }

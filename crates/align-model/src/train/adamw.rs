@@ -193,5 +193,5 @@ impl Tracking {
     }
 }
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
 mod tests;

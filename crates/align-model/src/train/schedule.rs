@@ -387,6 +387,7 @@ fn cosine_curve() -> Curve {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp)] // the numbers are exact in binary
 mod tests {
     use super::*;
 

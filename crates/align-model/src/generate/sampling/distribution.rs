@@ -65,6 +65,7 @@ impl Distribution {
     }
 
     /// The kept tokens in the order of their ids.
+    #[must_use]
     pub fn kept(&self) -> impl ExactSizeIterator<Item = Kept> + '_ {
         self.candidates.iter().map(|candidate| Kept {
             token: candidate.token,

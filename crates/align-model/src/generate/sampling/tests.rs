@@ -1,3 +1,5 @@
+#![allow(clippy::float_cmp)] // compared only where nothing rounds
+
 use proptest::prelude::*;
 use rand_chacha::rand_core::SeedableRng;
 

@@ -1,3 +1,5 @@
+#![allow(clippy::float_cmp)] // compared only where nothing rounds
+
 use burn::{
     module::{Module, Param},
     optim::GradientsParams,

@@ -144,7 +144,7 @@ mod in_one_pass {
     }
 }
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use burn::tensor::{Device, TensorData};
