@@ -8,7 +8,8 @@ use super::RecordError;
 pub type Message = Map<String, Value>;
 
 /// Keys of which one must be there when a message has no `content`.
-const INSTEAD_OF_CONTENT: [&str; 4] = ["tool_calls", "function_call", "reasoning_content", "thinking"];
+const INSTEAD_OF_CONTENT: [&str; 5] =
+    ["tool_calls", "function_call", "reasoning_content", "reasoning", "thinking"];
 
 /// Checks and converts the messages of `column`. Keys that are `null`, at any depth, are dropped, as TRL does.
 pub(super) fn parse_messages(column: &'static str, list: Vec<Value>) -> Result<Vec<Message>, RecordError> {
