@@ -29,7 +29,6 @@ use serde_json::{Map, Value};
 
 pub use error::{DataError, RecordError};
 pub use jsonl::read_jsonl;
-pub use messages::Message;
 pub use row::{Form, Row};
 pub use sft::{SftRecord, TemplateColumns};
 

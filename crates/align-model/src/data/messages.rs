@@ -3,9 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::RecordError;
-
-/// One message of a conversation: `role`, `content` and what else the chat template reads.
-pub type Message = Map<String, Value>;
+use crate::chat::Message;
 
 /// Keys of which one must be there when a message has no `content`.
 const INSTEAD_OF_CONTENT: [&str; 5] =
@@ -23,7 +21,7 @@ pub(super) fn parse_messages(column: &'static str, list: Vec<Value>) -> Result<V
 /// Refuses `messages` of which none is the assistant's.
 pub(super) fn require_assistant(column: &'static str, messages: &[Message]) -> Result<(), RecordError> {
     let mut roles: Vec<String> = Vec::new();
-    for role in messages.iter().filter_map(|message| message.get("role")?.as_str()) {
+    for role in messages.iter().map(Message::role) {
         if role == "assistant" {
             return Ok(());
         }
@@ -71,7 +69,11 @@ impl Place {
             None if INSTEAD_OF_CONTENT.iter().any(|key| object.contains_key(*key)) => {}
             None => return Err(self.missing_key("content", &object)),
         }
-        Ok(object)
+        serde_json::from_value(Value::Object(object)).map_err(|_| RecordError::MessageType {
+            column,
+            message,
+            found: "another object",
+        })
     }
 
     fn wrong_value(self, key: &'static str, value: &Value, expected: &'static str) -> RecordError {
@@ -79,7 +81,7 @@ impl Place {
         RecordError::MessageValue { column, message, key, found: kind(value), expected }
     }
 
-    fn missing_key(self, key: &'static str, object: &Message) -> RecordError {
+    fn missing_key(self, key: &'static str, object: &Map<String, Value>) -> RecordError {
         let Place { column, message } = self;
         let likely: &[&str] = match key {
             "role" => &["from", "speaker", "author"],

@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::messages::{Message, parse_messages};
-use super::{RecordError, messages};
+use super::RecordError;
+use super::messages::{self, parse_messages};
+use crate::chat::Message;
 
 /// The two forms in which a column can hold what was said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

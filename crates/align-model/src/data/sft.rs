@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::messages::{Message, require_assistant};
+use super::messages::require_assistant;
 use super::{Form, Record, RecordError, Row};
+use crate::chat::Message;
 
 /// One demonstration for supervised fine-tuning.
 #[derive(Debug, Clone, PartialEq)]

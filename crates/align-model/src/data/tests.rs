@@ -3,6 +3,7 @@ use std::io::ErrorKind;
 use serde_json::json;
 
 use super::*;
+use crate::chat::Message;
 
 fn read(content: impl AsRef<[u8]>) -> Result<Vec<Located<SftRecord>>, DataError> {
     let directory = tempfile::tempdir().unwrap();
@@ -23,7 +24,7 @@ fn problem(row: &Value) -> RecordError {
 }
 
 fn message(role: &str, content: &str) -> Message {
-    json!({"role": role, "content": content}).as_object().unwrap().clone()
+    Message::new(role, content)
 }
 
 #[test]
@@ -130,7 +131,7 @@ fn content_may_be_a_list_of_parts() {
     let parts = json!([{"type": "text", "text": "hi"}]);
     let row = json!({"messages": [{"role": "user", "content": parts}, message("assistant", "hello")]});
     let SftRecord::Conversation { messages, .. } = one(&row) else { panic!("not a conversation") };
-    assert_eq!(messages[0]["content"], parts);
+    assert_eq!(messages[0].content(), Some(&parts));
 }
 
 #[test]
