@@ -39,7 +39,7 @@ impl World {
         Self { seed }
     }
 
-    /// Plain text for a base model: scenes, facts, and requests that nobody answers.
+    /// Plain text for a base model: facts, and requests that nobody answers.
     ///
     /// A longer corpus begins with the shorter one.
     pub(crate) fn base_corpus(self, documents: usize) -> Vec<String> {
