@@ -137,23 +137,21 @@ fn sentence_piece(metadata: &Metadata, vocabulary: &Vocabulary<'_>) -> Result<Pa
         json!({"type": "ByteFallback"}),
         json!({"type": "Fuse"}),
     ];
+    let mark_spaces = json!({"type": "Replace", "pattern": {"String": " "}, "content": SPACE_MARK});
     let (normalizer, pre_tokenizer) = if gemma {
-        (
-            Some(json!({"type": "Replace", "pattern": {"String": " "}, "content": SPACE_MARK})),
-            json!({"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false}),
-        )
+        let split = json!({
+            "type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false
+        });
+        (mark_spaces, Some(split))
+    } else if adds_prefix_space(metadata, vocabulary.kind)? {
+        decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+        let prepend = json!({"type": "Prepend", "prepend": SPACE_MARK});
+        (json!({"type": "Sequence", "normalizers": [prepend, mark_spaces]}), None)
     } else {
-        let prefix = adds_prefix_space(metadata, Kind::SentencePiece)?;
-        if prefix {
-            decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
-        }
-        let scheme = if prefix { "first" } else { "never" };
-        let split =
-            json!({"type": "Metaspace", "replacement": SPACE_MARK, "prepend_scheme": scheme, "split": false});
-        (None, split)
+        (mark_spaces, None)
     };
     let decoder = json!({"type": "Sequence", "decoders": decoders});
-    Ok(Parts { model, normalizer, pre_tokenizer: Some(pre_tokenizer), decoder })
+    Ok(Parts { model, normalizer: Some(normalizer), pre_tokenizer, decoder })
 }
 
 fn build_model(
