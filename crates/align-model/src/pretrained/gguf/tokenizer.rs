@@ -15,7 +15,7 @@ use super::pre_tokenizer::{self, ByteLevelRules};
 use super::vocabulary::{Kind, SpecialToken, Vocabulary, invalid, is_run_of_spaces};
 use crate::pretrained::LoadError;
 
-/// SentencePiece's mark of a space.
+/// `SentencePiece`'s mark of a space.
 const SPACE_MARK: &str = "\u{2581}";
 
 /// Builds the tokenizer that a file describes.
@@ -110,7 +110,7 @@ fn byte_level(
     let merges = merges::parse(&listed, &ids).map_err(|reason| invalid(metadata, reason))?;
     let add_prefix_space = adds_prefix_space(metadata, Kind::ByteLevel)?;
     Ok(Parts {
-        model: build_model(metadata, &ids, merges, BPE::builder().ignore_merges(rules.ignore_merges))?,
+        model: build_model(metadata, &ids, merges, BPE::builder().ignore_merges(rules.whole_words_and_bos))?,
         normalizer: rules.normalizer(),
         pre_tokenizer: Some(rules.pre_tokenizer(add_prefix_space)),
         decoder: json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}),
@@ -247,7 +247,7 @@ fn added_ends(
     let bos = match (metadata.boolean("tokenizer.ggml.add_bos_token")?, vocabulary.kind) {
         (Some(stated), _) => stated,
         (None, Kind::SentencePiece | Kind::Gemma) => true,
-        (None, Kind::ByteLevel) => byte_level_rules(metadata, architecture)?.adds_bos,
+        (None, Kind::ByteLevel) => byte_level_rules(metadata, architecture)?.whole_words_and_bos,
     };
     let eos = metadata.boolean("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
     Ok(AddedEnds { bos, eos })

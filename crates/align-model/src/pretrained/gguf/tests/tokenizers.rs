@@ -25,7 +25,7 @@ pub(super) fn byte_level_fixture(pre: &'static str) -> Fixture {
         .field("tokenizer.ggml.eos_token_id", Field::U32(0))
 }
 
-/// A vocabulary as SentencePiece has it, with the bytes of `é`.
+/// A vocabulary as `SentencePiece` has it, with the bytes of `é`.
 fn sentence_piece_fixture(architecture: &'static str) -> Fixture {
     let tokens = [
         "<unk>",
