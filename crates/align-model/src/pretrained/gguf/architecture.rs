@@ -212,7 +212,9 @@ impl Layout {
         match self {
             Self::Same => values,
             Self::PlusOne => {
-                values.iter_mut().for_each(|value| *value -= 1.0);
+                for value in &mut values {
+                    *value -= 1.0;
+                }
                 values
             }
             Self::Transposed => {

@@ -94,8 +94,8 @@ impl<'a> Keys<'a> {
     }
 
     fn head_size(&self) -> Result<u64, LoadError> {
-        if let Some(size) = self.integer("attention.key_length")? {
-            return Ok(size);
+        if self.integer("attention.key_length")?.is_some() {
+            return self.size("attention.key_length");
         }
         if !self.hidden.is_multiple_of(self.heads) {
             let reason = format!("{} heads do not divide {} hidden units", self.heads, self.hidden);
@@ -146,12 +146,11 @@ fn llama(keys: &Keys<'_>, config: &mut Map<String, Value>) -> Result<(), LoadErr
     let (model_type, class) =
         if window.is_some() { ("mistral", "MistralForCausalLM") } else { ("llama", "LlamaForCausalLM") };
     extend(config, json!({ "architectures": [class], "model_type": model_type, "hidden_act": "silu" }));
-    let head_size = match keys.integer("attention.key_length")? {
-        Some(size) => size,
-        None => match keys.integer("rope.dimension_count")? {
-            Some(size) => size,
-            None => keys.head_size()?,
-        },
+    let stated = |key: &str| keys.integer(key).map(|size| size.is_some());
+    let head_size = if !stated("attention.key_length")? && stated("rope.dimension_count")? {
+        keys.size("rope.dimension_count")?
+    } else {
+        keys.head_size()?
     };
     decoder(keys, head_size, config)?;
     if let Some(window) = window {

@@ -132,7 +132,9 @@ fn push_field(bytes: &mut Vec<u8>, field: &Field) {
         }
         Field::Texts(values) => {
             push(9, &array_head(8, values.len()));
-            values.iter().for_each(|value| push_text(bytes, value));
+            for value in values {
+                push_text(bytes, value);
+            }
         }
         Field::F32s(values) => {
             push(9, &array_head(6, values.len()));

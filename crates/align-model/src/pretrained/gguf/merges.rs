@@ -1,4 +1,4 @@
-//! The merges of a byte-pair encoding: as a file lists them, or recovered from a SentencePiece vocabulary.
+//! The merges of a byte-pair encoding: as a file lists them, or recovered from a `SentencePiece` vocabulary.
 
 use std::collections::HashMap;
 

@@ -18,10 +18,9 @@ pub(super) struct ByteLevelRules {
     split: Split,
     /// Whether text is brought into Unicode's composed form first.
     composed: bool,
-    /// Whether a whole word that is a token is taken without going through the merges.
-    pub(super) ignore_merges: bool,
-    /// Whether a beginning-of-sequence token is added where the file does not say.
-    pub(super) adds_bos: bool,
+    /// Llama 3 and Tekken: a whole word that is a token is taken without going through the merges, and a
+    /// beginning-of-sequence token is added where the file does not say.
+    pub(super) whole_words_and_bos: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +33,7 @@ enum Split {
 impl ByteLevelRules {
     /// The rules called `name`, or `None` if the name is not known.
     pub(super) fn from_name(name: &str, architecture: Architecture) -> Option<Self> {
-        let plain = Self { split: Split::Gpt2, composed: false, ignore_merges: false, adds_bos: false };
+        let plain = Self { split: Split::Gpt2, composed: false, whole_words_and_bos: false };
         let rules = match name {
             // OLMo and Dolly use GPT-NeoX's tokenizer, which composes.
             "olmo" | "dolly-v2" | "gpt-neox" => Self { composed: true, ..plain },
@@ -43,14 +42,12 @@ impl ByteLevelRules {
             }
             "smollm" | "starcoder" | "refact" | "codeshell" => Self { split: Split::DigitsThenGpt2, ..plain },
             "llama-bpe" | "llama3" | "llama-v3" | "falcon3" | "pixtral" => {
-                Self { split: Split::Pattern(LLAMA3_PATTERN), ignore_merges: true, adds_bos: true, ..plain }
+                Self { split: Split::Pattern(LLAMA3_PATTERN), whole_words_and_bos: true, ..plain }
             }
             "qwen2" | "stablelm2" | "deepseek-r1-qwen" => {
                 Self { split: Split::Pattern(QWEN2_PATTERN), composed: true, ..plain }
             }
-            "tekken" => {
-                Self { split: Split::Pattern(TEKKEN_PATTERN), ignore_merges: true, adds_bos: true, ..plain }
-            }
+            "tekken" => Self { split: Split::Pattern(TEKKEN_PATTERN), whole_words_and_bos: true, ..plain },
             _ => return None,
         };
         Some(rules)

@@ -39,7 +39,7 @@ pub(super) fn scaling(metadata: &Metadata, prefix: &str, rotary: &Rotary<'_>) ->
         None => Err(metadata.invalid(&factor_key, "the key is missing")),
     };
     match metadata.string(&type_key)? {
-        None if factor.is_none_or(|factor| factor == 1.0) => Ok(Value::Null),
+        None if factor.is_none_or(is_one) => Ok(Value::Null),
         Some("none") => Ok(Value::Null),
         None | Some("linear") => Ok(json!({ "rope_type": "linear", "factor": required()? })),
         Some("yarn") => yarn_scaling(metadata, prefix, required()?),
@@ -66,7 +66,7 @@ fn yarn_scaling(metadata: &Metadata, prefix: &str, factor: f64) -> Result<Value,
     }
     // GGUF's factor multiplies YaRN's own attention factor, config.json's replaces it.
     if let Some(attention) = metadata.number(&format!("{prefix}.rope.scaling.attn_factor"))?
-        && attention != 1.0
+        && !is_one(attention)
     {
         scaling.insert("attention_factor".to_owned(), json!(attention * (0.1 * factor.ln() + 1.0)));
     }
@@ -81,7 +81,7 @@ fn llama3_scaling(
     divisors: &[f32],
 ) -> Result<Value, LoadError> {
     let factor = f64::from(divisors.iter().copied().fold(1.0, f32::max));
-    if divisors.iter().all(|&divisor| divisor == 1.0) {
+    if divisors.iter().all(|&divisor| is_one(f64::from(divisor))) {
         return Ok(Value::Null);
     }
     let stated = metadata.integer(&format!("{prefix}.rope.scaling.original_context_length"))?;
@@ -104,6 +104,10 @@ fn llama3_scaling(
         "high_freq_factor": HIGH_FREQUENCY_FACTOR,
         "original_max_position_embeddings": context,
     }))
+}
+
+fn is_one(number: f64) -> bool {
+    (number - 1.0).abs() < f64::EPSILON
 }
 
 fn llama3_divisor(rotary: &Rotary<'_>, factor: f64, context: u64, index: usize) -> f64 {

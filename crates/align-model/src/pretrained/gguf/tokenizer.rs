@@ -15,7 +15,7 @@ use super::pre_tokenizer::{self, ByteLevelRules};
 use super::vocabulary::{Kind, SpecialToken, Vocabulary, invalid, is_run_of_spaces};
 use crate::pretrained::LoadError;
 
-/// SentencePiece's mark of a space.
+/// `SentencePiece`'s mark of a space.
 const SPACE_MARK: &str = "\u{2581}";
 
 /// Builds the tokenizer that a file describes.
@@ -110,7 +110,7 @@ fn byte_level(
     let merges = merges::parse(&listed, &ids).map_err(|reason| invalid(metadata, reason))?;
     let add_prefix_space = adds_prefix_space(metadata, Kind::ByteLevel)?;
     Ok(Parts {
-        model: build_model(metadata, &ids, merges, BPE::builder().ignore_merges(rules.ignore_merges))?,
+        model: build_model(metadata, &ids, merges, BPE::builder().ignore_merges(rules.whole_words_and_bos))?,
         normalizer: rules.normalizer(),
         pre_tokenizer: Some(rules.pre_tokenizer(add_prefix_space)),
         decoder: json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}),
@@ -137,23 +137,21 @@ fn sentence_piece(metadata: &Metadata, vocabulary: &Vocabulary<'_>) -> Result<Pa
         json!({"type": "ByteFallback"}),
         json!({"type": "Fuse"}),
     ];
+    let mark_spaces = json!({"type": "Replace", "pattern": {"String": " "}, "content": SPACE_MARK});
     let (normalizer, pre_tokenizer) = if gemma {
-        (
-            Some(json!({"type": "Replace", "pattern": {"String": " "}, "content": SPACE_MARK})),
-            json!({"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false}),
-        )
+        let split = json!({
+            "type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": false
+        });
+        (mark_spaces, Some(split))
+    } else if adds_prefix_space(metadata, vocabulary.kind)? {
+        decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+        let prepend = json!({"type": "Prepend", "prepend": SPACE_MARK});
+        (json!({"type": "Sequence", "normalizers": [prepend, mark_spaces]}), None)
     } else {
-        let prefix = adds_prefix_space(metadata, Kind::SentencePiece)?;
-        if prefix {
-            decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
-        }
-        let scheme = if prefix { "first" } else { "never" };
-        let split =
-            json!({"type": "Metaspace", "replacement": SPACE_MARK, "prepend_scheme": scheme, "split": false});
-        (None, split)
+        (mark_spaces, None)
     };
     let decoder = json!({"type": "Sequence", "decoders": decoders});
-    Ok(Parts { model, normalizer, pre_tokenizer: Some(pre_tokenizer), decoder })
+    Ok(Parts { model, normalizer: Some(normalizer), pre_tokenizer, decoder })
 }
 
 fn build_model(
@@ -249,7 +247,7 @@ fn added_ends(
     let bos = match (metadata.boolean("tokenizer.ggml.add_bos_token")?, vocabulary.kind) {
         (Some(stated), _) => stated,
         (None, Kind::SentencePiece | Kind::Gemma) => true,
-        (None, Kind::ByteLevel) => byte_level_rules(metadata, architecture)?.adds_bos,
+        (None, Kind::ByteLevel) => byte_level_rules(metadata, architecture)?.whole_words_and_bos,
     };
     let eos = metadata.boolean("tokenizer.ggml.add_eos_token")?.unwrap_or(false);
     Ok(AddedEnds { bos, eos })

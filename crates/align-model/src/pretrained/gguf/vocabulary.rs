@@ -15,9 +15,9 @@ const TYPE_USER_DEFINED: u64 = 4;
 pub(super) enum Kind {
     /// Byte-pair encoding of bytes, as GPT-2 does it.
     ByteLevel,
-    /// Byte-pair encoding of characters with bytes as the last resort, as SentencePiece does it.
+    /// Byte-pair encoding of characters with bytes as the last resort, as `SentencePiece` does it.
     SentencePiece,
-    /// Gemma's SentencePiece: without a space before the text, and with runs of spaces as tokens.
+    /// Gemma's `SentencePiece`: without a space before the text, and with runs of spaces as tokens.
     Gemma,
 }
 
@@ -92,7 +92,7 @@ impl<'a> Vocabulary<'a> {
     pub(super) fn added_tokens(&self) -> Vec<(u32, AddedToken)> {
         let ids = 0..self.tokens.len() as u32;
         ids.zip(&self.tokens)
-            .filter(|(_, text)| !text.is_empty() && !(self.kind == Kind::Gemma && is_run_of_spaces(text)))
+            .filter(|(_, text)| !(text.is_empty() || self.kind == Kind::Gemma && is_run_of_spaces(text)))
             .filter_map(|(id, text)| {
                 let special = self.is_special(id);
                 let added = special || self.types.get(id as usize) == Some(&TYPE_USER_DEFINED);

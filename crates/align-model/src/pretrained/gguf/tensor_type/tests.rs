@@ -3,6 +3,8 @@
 //! Every block is random bytes, so that all bits count, with scales that are ordinary numbers; compared are sixteen values
 //! spread over the block and, against a wrong place of any of the others, a sum weighted by position.
 
+#![expect(clippy::unreadable_literal, reason = "the numbers are compared, not read")]
+
 use super::TensorType;
 
 fn check(code: u32, block: &str, every: usize, expected: &[f32], weighted_sum: f64) {

@@ -25,7 +25,7 @@ pub(super) fn byte_level_fixture(pre: &'static str) -> Fixture {
         .field("tokenizer.ggml.eos_token_id", Field::U32(0))
 }
 
-/// A vocabulary as SentencePiece has it, with the bytes of `é`.
+/// A vocabulary as `SentencePiece` has it, with the bytes of `é`.
 fn sentence_piece_fixture(architecture: &'static str) -> Fixture {
     let tokens = [
         "<unk>",
@@ -112,6 +112,7 @@ fn sentence_piece_merges_follow_the_scores() {
     assert_eq!(encode(&fixture, "ab"), [1, 10]);
     assert_eq!(encode(&fixture, "bab"), [1, 5, 7, 8]);
     assert_eq!(encode(&fixture, "bé"), [1, 5, 7, 3, 4]);
+    assert_eq!(encode(&fixture, " b"), [1, 5, 5, 7]);
     let tokenizer = GgufModel::open(fixture.file().path()).unwrap().tokenizer().unwrap();
     assert_eq!(tokenizer.decode(&[1, 9, 7, 3, 4], true).unwrap(), "abé");
     let without = fixture
@@ -132,7 +133,7 @@ fn gemma_merges_follow_the_order_of_the_tokens() {
             _ => {}
         }
     }
-    assert_eq!(encode(&fixture, "b  a"), [1, 7, 12, 6]);
+    assert_eq!(encode(&fixture, "b  b"), [1, 7, 12, 7]);
 }
 
 #[test]
