@@ -15,7 +15,7 @@ use super::{
 
 const TOLERANCE: Tolerance = Tolerance::Mixed { relative: 2e-6, absolute: 1e-6 };
 
-pub fn run(file: &GoldenFile, check: &mut Check) -> Covered {
+pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     for case in file.json["cases"].as_array().unwrap() {
         if case["settings"]["amsgrad"].as_bool().unwrap_or(false) {
             return Err("AMSGrad is not offered".into());

@@ -14,11 +14,12 @@ use super::{
 
 const TOLERANCE: Tolerance = Tolerance::Absolute(1e-4);
 
-pub fn run(file: &GoldenFile, check: &mut Check) -> Covered {
+pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     let device = Device::flex();
     let checkpoint = Checkpoint::open(&file.directory.join(text(&file.json, "model_dir"))).unwrap();
     let model = checkpoint.load(&device).unwrap();
-    let arrays = SafetensorsWeights::open_file(&file.directory.join(text(&file.json, "arrays_file"))).unwrap();
+    let arrays =
+        SafetensorsWeights::open_file(&file.directory.join(text(&file.json, "arrays_file"))).unwrap();
     for case in file.json["cases"].as_array().unwrap() {
         check.case();
         let name = text(case, "name");
@@ -74,7 +75,9 @@ impl Padded {
     }
 
     fn read_prompt(case: &Value) -> Self {
-        let two = |value: &Value| if value[0].is_array() { rows(value) } else { rows(&Value::Array(vec![value.clone()])) };
+        let two = |value: &Value| {
+            if value[0].is_array() { rows(value) } else { rows(&Value::Array(vec![value.clone()])) }
+        };
         Self::new(&two(&case["prompt_ids"]), &two(&case["attention_mask"]))
     }
 

@@ -50,7 +50,7 @@ fn tensor(values: &Value, device: &Device) -> Tensor<1> {
     Tensor::from_data(TensorData::new(values, [count]), device)
 }
 
-pub fn run(file: &GoldenFile, check: &mut Check) -> Covered {
+pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     for case in file.json["cases"].as_array().unwrap() {
         check.case();
         let (names, bag) = Bag::of(&case["grads"], &Device::flex());

@@ -50,7 +50,7 @@ impl CausalLm for Given {
     }
 }
 
-pub fn run(file: &GoldenFile, check: &mut Check) -> Covered {
+pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     let device = Device::flex().autodiff();
     let inputs = &file.json["inputs"];
     let labels = rows(&inputs["labels"]);
@@ -66,7 +66,8 @@ pub fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     for result in file.json["results"].as_array().unwrap() {
         check.case();
         let options = &result["options"];
-        let model = Given { logits: Param::from_data(TensorData::new(values.clone(), [positions, vocab]), &device) };
+        let model =
+            Given { logits: Param::from_data(TensorData::new(values.clone(), [positions, vocab]), &device) };
         let divisor = options.get("num_items_in_batch").map_or(targets.len() as f64, number);
         let loss = loss(options);
         let pass = LogProbPass::forward(&model, &batch, &targets);

@@ -46,7 +46,8 @@ fn greedy(model: &align_model::decoder::Decoder, prompts: &[Vec<u32>], count: us
     use align_model::causal_lm::{CausalLm, IncrementalLm, TokenBatch};
     let batch = TokenBatch::from_sequences(prompts);
     let (hidden, mut cache) = model.prefill(&batch);
-    let last: Vec<i32> = batch.starts().iter().zip(batch.lengths()).map(|(s, l)| (s + l - 1) as i32).collect();
+    let last: Vec<i32> =
+        batch.starts().iter().zip(batch.lengths()).map(|(s, l)| (s + l - 1) as i32).collect();
     let device = model.device();
     let mut hidden = hidden.select(0, burn::tensor::Tensor::from_data(&last[..], &device));
     let mut out = vec![Vec::new(); prompts.len()];

@@ -23,7 +23,7 @@ const LOGITS: Tolerance = Tolerance::Mixed { relative: 1e-4, absolute: 2e-4 };
 /// Residual streams of trained models have entries in the thousands.
 const HIDDEN: Tolerance = Tolerance::OfLargest(1e-5);
 
-pub fn run(file: &GoldenFile, check: &mut Check) -> Covered {
+pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     let checkpoint = match text(&file.json, "model") {
         name if name.starts_with("smollm2") => smollm2().ok_or("ALIGN_SMOLLM2 names no model")?,
         name => Checkpoint::open(&file.directory.join(name)).unwrap(),
@@ -31,11 +31,12 @@ pub fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     let model = checkpoint.load(&Device::flex()).unwrap();
     let tokenizer = checkpoint.tokenizer().unwrap();
     let list = |key: &str| file.json[key].as_array().cloned().unwrap_or_default();
-    let arrays = SafetensorsWeights::open_file(&file.directory.join(format!("{}_full_logits.safetensors", file.name)));
+    let arrays =
+        SafetensorsWeights::open_file(&file.directory.join(format!("{}_full_logits.safetensors", file.name)));
     for (index, case) in list("logits").iter().enumerate() {
         check.case();
         logits(check, &model, case);
-        full_logits(check, &model, index, arrays.as_ref().unwrap());
+        full_logits(check, &model, index, &ids(&case["input_ids"]), arrays.as_ref().unwrap());
     }
     list("padded").iter().for_each(|case| padded(check, &model, case));
     list("generation").iter().for_each(|case| generation(check, &model, &tokenizer, case));
@@ -69,11 +70,16 @@ fn rows_of(value: &Value) -> usize {
     value.as_array().map_or(0, Vec::len)
 }
 
-fn full_logits(check: &mut Check, model: &Decoder, index: usize, arrays: &SafetensorsWeights) {
+fn full_logits(
+    check: &mut Check,
+    model: &Decoder,
+    index: usize,
+    tokens: &[u32],
+    arrays: &SafetensorsWeights,
+) {
     let stored = |name: &str| -> Vec<f64> {
         arrays.read(&format!("{name}_{index}")).unwrap().values.into_iter().map(f64::from).collect()
     };
-    let tokens: Vec<u32> = stored("ids").into_iter().map(|id| id as u32).collect();
     let states = model.hidden_states(&TokenBatch::from_sequences(&[tokens]));
     check.close("hidden_embed", &read(states[0].clone()), &stored("hidden_embed"), HIDDEN);
     check.close("hidden_after_layer1", &read(states[1].clone()), &stored("hidden_after_layer1"), HIDDEN);
@@ -96,7 +102,8 @@ fn padded(check: &mut Check, model: &Decoder, case: &Value) {
         .flat_map(|(mask, row)| (0..row.len()).filter(|&t| mask[t] * mask[t + 1] != 0).map(|t| row[t]))
         .collect();
     check.close("padded token_logprobs", &values, &expected, LOGITS);
-    let last: Vec<i32> = batch.starts().iter().zip(batch.lengths()).map(|(s, l)| (s + l - 1) as i32).collect();
+    let last: Vec<i32> =
+        batch.starts().iter().zip(batch.lengths()).map(|(s, l)| (s + l - 1) as i32).collect();
     let hidden = model.hidden(&batch).select(0, Tensor::from_data(&last[..], &model.device()));
     let corner = model.logits(hidden).narrow(1, 0, 64);
     check.close("last_real_logits", &read(corner), &flat(&case["last_real_logits_64"]), LOGITS);

@@ -11,7 +11,7 @@ use super::{
 const LOGITS: Tolerance = Tolerance::Mixed { relative: 1e-6, absolute: 1e-6 };
 const PROBABILITIES: Tolerance = Tolerance::Absolute(1e-6);
 
-pub fn run(file: &GoldenFile, check: &mut Check) -> Covered {
+pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     for case in file.json["cases"].as_array().unwrap() {
         check.case();
         let input = case["input"].as_str().unwrap_or("logits");

@@ -10,7 +10,7 @@ use super::{
 
 const TOLERANCE: Tolerance = Tolerance::Mixed { relative: 1e-12, absolute: 1e-18 };
 
-pub fn run(file: &GoldenFile, check: &mut Check) -> Covered {
+pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     for case in file.json["cases"].as_array().unwrap() {
         check.case();
         let what = format!("{} {}", text(case, "schedule"), case["options"]);

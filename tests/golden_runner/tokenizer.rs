@@ -20,7 +20,7 @@ pub fn named_tokenizer(file: &GoldenFile, name: &str) -> Option<Tokenizer> {
         .then(|| Tokenizer::from_directory(&directory).unwrap_or_else(|e| panic!("{name}: {e}")))
 }
 
-pub fn run(file: &GoldenFile, check: &mut Check) -> Covered {
+pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     let json = &file.json;
     let name = text(json, "tokenizer");
     let Some(tokenizer) = named_tokenizer(file, name) else {

@@ -30,8 +30,9 @@ const WEIGHTS: Tolerance = Tolerance::Absolute(1e-4);
 /// Averages over a step's tokens; TRL computes them batch by batch in f32.
 const METRIC: Tolerance = Tolerance::Mixed { relative: 1e-4, absolute: 1e-5 };
 
-pub fn run(file: &GoldenFile, check: &mut Check) -> Covered {
-    let trainer = file.name.strip_prefix("trace_").and_then(|name| name.split('_').nth(1)).unwrap_or_default();
+pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
+    let trainer =
+        file.name.strip_prefix("trace_").and_then(|name| name.split('_').nth(1)).unwrap_or_default();
     if trainer != "sft" {
         return Err(format!("no trainer for traces of `{trainer}`"));
     }
@@ -49,10 +50,12 @@ fn sft(file: &GoldenFile, check: &mut Check) {
     let family = checkpoint.architecture().family();
     let config = config(&file.json["config"]);
     let steps = file.json["steps"].as_array().unwrap();
-    let windows: Vec<Vec<Vec<SftExample>>> = steps.iter().map(|step| examples(&step["micro_batches"])).collect();
+    let windows: Vec<Vec<Vec<SftExample>>> =
+        steps.iter().map(|step| examples(&step["micro_batches"])).collect();
 
     let names = |path: &str| tensor_name(family, path);
-    let stored = SafetensorsWeights::open_file(&file.directory.join(format!("{}_step1_grads.safetensors", file.name)));
+    let stored =
+        SafetensorsWeights::open_file(&file.directory.join(format!("{}_step1_grads.safetensors", file.name)));
     let stored = stored.unwrap();
     compare_gradients(check, &model, first_gradients(&model, &windows[0], config.loss), &stored, &names);
 
@@ -65,8 +68,18 @@ fn sft(file: &GoldenFile, check: &mut Check) {
         check.close_scalar(&format!("{at} loss"), report.loss, number(&step["loss"]), LOSS);
         check.close_scalar(&format!("{at} grad_norm"), report.grad_norm, number(&step["grad_norm"]), NORM);
         let logged = &step["logged"];
-        check.close_scalar(&format!("{at} learning_rate"), report.learning_rate, number(&logged["learning_rate"]), LOSS);
-        check.close_scalar(&format!("{at} num_tokens"), report.num_tokens as f64, number(&logged["num_tokens"]), LOSS);
+        check.close_scalar(
+            &format!("{at} learning_rate"),
+            report.learning_rate,
+            number(&logged["learning_rate"]),
+            LOSS,
+        );
+        check.close_scalar(
+            &format!("{at} num_tokens"),
+            report.num_tokens as f64,
+            number(&logged["num_tokens"]),
+            LOSS,
+        );
         // TRL averages these over forward passes, whatever their sizes.
         if window.len() == 1 {
             check.close_scalar(&format!("{at} entropy"), report.entropy, number(&logged["entropy"]), METRIC);
@@ -121,7 +134,8 @@ fn config(json: &Value) -> SftConfig {
 fn examples(micro_batches: &Value) -> Vec<Vec<SftExample>> {
     let one = |micro: &Value| {
         let inputs = &micro["inputs"];
-        let (tokens, labels, mask) = (rows(&inputs["input_ids"]), rows(&inputs["labels"]), rows(&inputs["attention_mask"]));
+        let (tokens, labels, mask) =
+            (rows(&inputs["input_ids"]), rows(&inputs["labels"]), rows(&inputs["attention_mask"]));
         let row = |i: usize| {
             let real: Vec<usize> = (0..tokens[i].len()).filter(|&c| mask[i][c] != 0).collect();
             SftExample {
@@ -163,7 +177,12 @@ fn compare_gradients(
     compare_all(check, "gradient", &found, stored, names, GRADIENT);
 }
 
-fn compare_weights(check: &mut Check, model: &Decoder, stored: &SafetensorsWeights, names: &dyn Fn(&str) -> String) {
+fn compare_weights(
+    check: &mut Check,
+    model: &Decoder,
+    stored: &SafetensorsWeights,
+    names: &dyn Fn(&str) -> String,
+) {
     check.case();
     let mut found = HashMap::new();
     model.visit(&mut Values { path: Vec::new(), gradients: None, found: &mut found });

@@ -20,7 +20,8 @@ pub use attention::Attention;
 pub use block::Block;
 pub use cache::KvCache;
 pub use config::{
-    Activation, AttentionBias, DecoderConfig, Head, LayerConfig, MlpKind, NormConfig, NormPlacement, Positions, Residual,
+    Activation, AttentionBias, DecoderConfig, Head, LayerConfig, MlpKind, NormConfig, NormPlacement,
+    Positions, Residual,
 };
 pub use linear::Linear;
 pub use mlp::Mlp;
@@ -64,7 +65,9 @@ impl Decoder {
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
         let embedding = builder.parameter("embedding", [vocab, hidden])?;
         let position_embedding = match config.positions {
-            Positions::Learned => Some(builder.parameter("position_embedding", [config.max_positions, hidden])?),
+            Positions::Learned => {
+                Some(builder.parameter("position_embedding", [config.max_positions, hidden])?)
+            }
             Positions::Rotary(_) => None,
         };
         let layers = builder.within("layers", |builder| {

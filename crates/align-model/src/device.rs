@@ -29,7 +29,9 @@ enum Backend {
 #[non_exhaustive]
 pub enum DeviceError {
     /// No backend has this name.
-    #[error("unknown device `{name}`: expected flex, vulkan, metal, wgpu, cuda or rocm, with an optional index such as cuda:1")]
+    #[error(
+        "unknown device `{name}`: expected flex, vulkan, metal, wgpu, cuda or rocm, with an optional index such as cuda:1"
+    )]
     Unknown {
         /// What was asked for.
         name: String,
@@ -153,7 +155,10 @@ impl DeviceName {
         if index < found {
             Ok(open(index))
         } else {
-            Err(DeviceError::Absent { name: self.to_string(), reason: format!("the driver lists {found} devices") })
+            Err(DeviceError::Absent {
+                name: self.to_string(),
+                reason: format!("the driver lists {found} devices"),
+            })
         }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! The layers, in reading order; each imports only from those above it.
 
+pub mod causal_lm;
 pub mod chat;
 pub mod data;
-pub mod causal_lm;
 pub mod decoder;
 pub mod device;
 pub mod generate;

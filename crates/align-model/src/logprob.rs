@@ -69,7 +69,14 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
         assert!(!targets.is_empty(), "a pass needs at least one target");
         let hidden = at_targets(model, batch, targets);
         let tokens = index_tensor(targets.tokens().iter().map(|&t| t as usize), &hidden.device().inner());
-        Self { model, plain: model.valid(), hidden, tokens, counts: targets.counts().to_vec(), reference: None }
+        Self {
+            model,
+            plain: model.valid(),
+            hidden,
+            tokens,
+            counts: targets.counts().to_vec(),
+            reference: None,
+        }
     }
 
     /// Also runs a reference model, without gradients, so that the scores have the exact divergence from it.
@@ -141,7 +148,8 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
             terms.push(plain(term.clone()));
             seen.push(scores);
             let mut gradients = term.sum().backward();
-            let mut take = |leaf: &Tensor<1>| leaf.grad_remove(&mut gradients).map(|g| g.unsqueeze_dim::<2>(1));
+            let mut take =
+                |leaf: &Tensor<1>| leaf.grad_remove(&mut gradients).map(|g| g.unsqueeze_dim::<2>(1));
             ChunkGradients {
                 log_probs: take(&tracked.log_probs.values),
                 entropies: take(&tracked.entropies),
@@ -166,7 +174,8 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
             let scores = self.score(plain(logits.clone()), start, length);
             let logit_gradient = scores.logit_gradient(gradient(&scores, start, length));
             let mut chunk = (logits * Tensor::from_inner(logit_gradient)).sum().backward();
-            hidden_gradients.push(leaf.grad_remove(&mut chunk).unwrap_or_else(|| plain(leaf.clone()).zeros_like()));
+            hidden_gradients
+                .push(leaf.grad_remove(&mut chunk).unwrap_or_else(|| plain(leaf.clone()).zeros_like()));
             gradients.accumulate(self.model, GradientsParams::from_grads(chunk, self.model));
         }
         let surrogate = (self.hidden.clone() * Tensor::from_inner(Tensor::cat(hidden_gradients, 0))).sum();

@@ -32,25 +32,40 @@ pub fn tensor_name(family: Family, parameter: &str) -> String {
 }
 
 fn read_json(path: &Path) -> Result<Value, LoadError> {
-    let bytes = std::fs::read(path).map_err(|source| LoadError::Io { action: "read", path: path.into(), source })?;
-    serde_json::from_slice(&bytes)
-        .map_err(|e| LoadError::Malformed { path: path.into(), format: "JSON", reason: e.to_string() })
+    let bytes =
+        std::fs::read(path).map_err(|source| LoadError::Io { action: "read", path: path.into(), source })?;
+    serde_json::from_slice(&bytes).map_err(|e| LoadError::Malformed {
+        path: path.into(),
+        format: "JSON",
+        reason: e.to_string(),
+    })
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<(), LoadError> {
     write_atomically(path, |temporary| {
         let text = format!("{value:#}\n");
-        std::fs::write(temporary, text).map_err(|source| LoadError::Io { action: "write", path: path.into(), source })
+        std::fs::write(temporary, text).map_err(|source| LoadError::Io {
+            action: "write",
+            path: path.into(),
+            source,
+        })
     })
 }
 
 /// Lets `write` fill a file beside `path`, then renames it: a reader sees the old file or the whole new one.
-fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<(), LoadError>) -> Result<(), LoadError> {
+fn write_atomically(
+    path: &Path,
+    write: impl FnOnce(&Path) -> Result<(), LoadError>,
+) -> Result<(), LoadError> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".part");
     let temporary = PathBuf::from(temporary);
     let result = write(&temporary).and_then(|()| {
-        std::fs::rename(&temporary, path).map_err(|source| LoadError::Io { action: "rename", path: path.into(), source })
+        std::fs::rename(&temporary, path).map_err(|source| LoadError::Io {
+            action: "rename",
+            path: path.into(),
+            source,
+        })
     });
     if result.is_err() {
         // Best effort: the first error is the one worth reporting.

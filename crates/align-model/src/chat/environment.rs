@@ -27,7 +27,8 @@ pub(super) fn environment() -> Result<Environment<'static>, Error> {
     add_tests(&mut environment);
     environment.remove_global("debug");
     environment.add_function("raise_exception", raise_exception);
-    environment.add_function("cycler", |items: Rest<Value>| minijinja_contrib::globals::cycler(items.to_vec()));
+    environment
+        .add_function("cycler", |items: Rest<Value>| minijinja_contrib::globals::cycler(items.to_vec()));
     environment.add_function("dict", dict);
     environment.add_function(ITERATE, iterate);
     environment.add_function("joiner", minijinja_contrib::globals::joiner);

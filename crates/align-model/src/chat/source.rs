@@ -100,7 +100,8 @@ fn iterated(statement: &str) -> Option<(usize, usize)> {
     }
     let words = top_level_words(statement);
     let (_, start) = *words.iter().find(|(at, end)| &statement[*at..*end] == "in")?;
-    let ends_expression = |(at, end): &&(usize, usize)| *at >= start && matches!(&statement[*at..*end], "if" | "recursive");
+    let ends_expression =
+        |(at, end): &&(usize, usize)| *at >= start && matches!(&statement[*at..*end], "if" | "recursive");
     let end = words.iter().find(ends_expression).map_or(statement.len(), |(at, _)| *at);
     let expression = &statement[start..end];
     let leading = expression.len() - expression.trim_start().len();
@@ -110,7 +111,8 @@ fn iterated(statement: &str) -> Option<(usize, usize)> {
 
 /// The namespace of a `set namespace.name = value` statement and where the value begins.
 fn assigned_namespace(statement: &str) -> Option<(&str, usize)> {
-    let target = statement.strip_prefix("set").filter(|rest| rest.starts_with(char::is_whitespace))?.trim_start();
+    let target =
+        statement.strip_prefix("set").filter(|rest| rest.starts_with(char::is_whitespace))?.trim_start();
     let (namespace, rest) = target.split_once('.')?;
     let (name, value) = rest.split_once('=')?;
     let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
@@ -209,7 +211,11 @@ mod tests {
             "{% set x = '{% generation %}' %}",
             "{% if a in b %}{% endif %}{% format in b %}",
         ] {
-            assert_eq!(Source::new(source), Source { text: source.into(), generation_blocks: false }, "{source}");
+            assert_eq!(
+                Source::new(source),
+                Source { text: source.into(), generation_blocks: false },
+                "{source}"
+            );
         }
     }
 
@@ -249,7 +255,9 @@ mod tests {
 
     #[test]
     fn unclosed_tags_do_no_harm() {
-        for source in ["{", "{{", "{% generation", "{#", "{{ 'a", "{% raw %}{%", "é{%é", "{% for", "{% for a in", "{%}"] {
+        for source in
+            ["{", "{{", "{% generation", "{#", "{{ 'a", "{% raw %}{%", "é{%é", "{% for", "{% for a in", "{%}"]
+        {
             assert_eq!(prepared(source), source);
         }
         assert_eq!(prepared("{% for a in %}{% for %}"), "{% for a in %}{% for %}");

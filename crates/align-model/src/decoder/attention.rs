@@ -108,7 +108,8 @@ impl Attention {
 
     /// Attention inside each sequence. Result `[tokens, hidden]`.
     pub(super) fn attend(&self, projected: Projected, plan: &AttentionPlan) -> Tensor<2> {
-        let mut parts: Vec<Tensor<2>> = plan.runs.iter().map(|&run| self.attend_run(&projected, run, plan)).collect();
+        let mut parts: Vec<Tensor<2>> =
+            plan.runs.iter().map(|&run| self.attend_run(&projected, run, plan)).collect();
         let mixed = if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) };
         self.output.forward(mixed)
     }

@@ -113,14 +113,15 @@ mod tests {
     #[test]
     fn equal_neighbours_form_a_run() {
         let plan = AttentionPlan::new(&[3, 3, 5], &[None], &Device::flex());
-        let expected =
-            [Run { start: 0, sequences: 2, length: 3 }, Run { start: 6, sequences: 1, length: 5 }];
+        let expected = [Run { start: 0, sequences: 2, length: 3 }, Run { start: 6, sequences: 1, length: 5 }];
         assert_eq!(plan.runs, expected);
     }
 
     #[test]
     fn blocks_cover_every_visible_pair_once() {
-        for (length, window) in [(1, None), (256, None), (700, None), (700, Some(8)), (700, Some(300)), (20, Some(1))] {
+        for (length, window) in
+            [(1, None), (256, None), (700, None), (700, Some(8)), (700, Some(300)), (20, Some(1))]
+        {
             let mut seen = vec![0u8; length * length];
             for block in blocks(length, window) {
                 for i in block.queries.0..block.queries.1 {

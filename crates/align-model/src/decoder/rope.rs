@@ -65,28 +65,39 @@ impl RopeConfig {
         match &self.scaling {
             RopeScaling::None => plain.map(|f| f as f32).collect(),
             RopeScaling::Linear { factor } => plain.map(|f| (f / factor) as f32).collect(),
-            RopeScaling::Llama3 { factor, low_frequency_factor, high_frequency_factor, original_max_positions } => {
+            RopeScaling::Llama3 {
+                factor,
+                low_frequency_factor,
+                high_frequency_factor,
+                original_max_positions,
+            } => {
                 let keep = |frequency: f64| {
                     let rotations = original_max_positions * frequency / (2.0 * PI);
-                    ((rotations - low_frequency_factor) / (high_frequency_factor - low_frequency_factor)).clamp(0.0, 1.0)
+                    ((rotations - low_frequency_factor) / (high_frequency_factor - low_frequency_factor))
+                        .clamp(0.0, 1.0)
                 };
                 plain.map(|f| ((1.0 - keep(f)) * f / factor + keep(f) * f) as f32).collect()
             }
             RopeScaling::Yarn { factor, .. } => {
                 let (low, high) = self.yarn_ramp();
                 let divide = |i: usize| ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
-                plain.enumerate().map(|(i, f)| (divide(i) * f / factor + (1.0 - divide(i)) * f) as f32).collect()
+                plain
+                    .enumerate()
+                    .map(|(i, f)| (divide(i) * f / factor + (1.0 - divide(i)) * f) as f32)
+                    .collect()
             }
         }
     }
 
     /// First and last channel pair of `YaRN`'s ramp.
     fn yarn_ramp(&self) -> (f64, f64) {
-        let RopeScaling::Yarn { beta_fast, beta_slow, original_max_positions, truncate, .. } = self.scaling else {
+        let RopeScaling::Yarn { beta_fast, beta_slow, original_max_positions, truncate, .. } = self.scaling
+        else {
             return (0.0, 1.0);
         };
         let channel = |rotations: f64| {
-            self.rotated as f64 * (original_max_positions / (rotations * 2.0 * PI)).ln() / (2.0 * self.theta.ln())
+            self.rotated as f64 * (original_max_positions / (rotations * 2.0 * PI)).ln()
+                / (2.0 * self.theta.ln())
         };
         let (mut low, mut high) = (channel(beta_fast), channel(beta_slow));
         if truncate {

@@ -49,7 +49,16 @@ impl ChunkScores {
             let ratio = logits.clone() - normaliser.clone() - (reference - largest - sum.log());
             ((probabilities.clone() * ratio.clone()).sum_dim(1), ratio)
         });
-        Self { logits, probabilities, tokens, normaliser, log_probs, entropies, uniform_log_probs, divergence }
+        Self {
+            logits,
+            probabilities,
+            tokens,
+            normaliser,
+            log_probs,
+            entropies,
+            uniform_log_probs,
+            divergence,
+        }
     }
 
     /// Whether the most likely token is the target, as 0 and 1. `[chunk, 1]`

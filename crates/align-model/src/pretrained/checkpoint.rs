@@ -6,8 +6,8 @@ use burn::tensor::Device;
 use serde_json::Value;
 
 use super::{
-    LoadError, SafetensorsWeights, SaveOptions, WeightSource, config_json, family::Family, placed::CheckpointParameters,
-    read_json, save,
+    LoadError, SafetensorsWeights, SaveOptions, WeightSource, config_json, family::Family,
+    placed::CheckpointParameters, read_json, save,
 };
 use crate::{
     decoder::{Decoder, DecoderConfig, RandomParameters},
@@ -39,7 +39,10 @@ pub struct Architecture {
 
 impl std::fmt::Debug for Checkpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Checkpoint").field("path", &self.path).field("architecture", &self.architecture).finish()
+        f.debug_struct("Checkpoint")
+            .field("path", &self.path)
+            .field("architecture", &self.architecture)
+            .finish()
     }
 }
 
@@ -114,7 +117,13 @@ impl Checkpoint {
         let generation_path = path.join("generation_config.json");
         let generation = if generation_path.is_file() { Some(read_json(&generation_path)?) } else { None };
         let weights = Box::new(SafetensorsWeights::open_directory(path)?);
-        Ok(Self { path: path.into(), weights, architecture, generation, tokenizer: TokenizerSource::Directory })
+        Ok(Self {
+            path: path.into(),
+            weights,
+            architecture,
+            generation,
+            tokenizer: TokenizerSource::Directory,
+        })
     }
 
     #[cfg(feature = "gguf")]
@@ -157,7 +166,9 @@ impl Checkpoint {
         let tokenizer = match &self.tokenizer {
             TokenizerSource::Directory => Tokenizer::from_directory(&self.path),
             #[cfg(feature = "gguf")]
-            TokenizerSource::Gguf(tokenizer, config) => Tokenizer::from_parts((**tokenizer).clone(), config.clone()),
+            TokenizerSource::Gguf(tokenizer, config) => {
+                Tokenizer::from_parts((**tokenizer).clone(), config.clone())
+            }
         };
         tokenizer.map_err(|e| LoadError::Tokenizer { path: self.path.clone(), reason: e.to_string() })
     }
@@ -166,7 +177,8 @@ impl Checkpoint {
     /// `config.json` where there is none.
     #[must_use]
     pub fn end_tokens(&self) -> Vec<u32> {
-        let generation = self.generation.as_ref().map(|json| &json["eos_token_id"]).filter(|value| !value.is_null());
+        let generation =
+            self.generation.as_ref().map(|json| &json["eos_token_id"]).filter(|value| !value.is_null());
         let value = generation.unwrap_or(&self.architecture.json["eos_token_id"]);
         match value {
             Value::Array(ids) => ids.iter().filter_map(Value::as_u64).map(|id| id as u32).collect(),
@@ -185,6 +197,8 @@ impl Checkpoint {
             super::write_json(&directory.join("generation_config.json"), generation)?;
         }
         let tokenizer = self.tokenizer()?;
-        tokenizer.save(directory).map_err(|e| LoadError::Tokenizer { path: directory.into(), reason: e.to_string() })
+        tokenizer
+            .save(directory)
+            .map_err(|e| LoadError::Tokenizer { path: directory.into(), reason: e.to_string() })
     }
 }

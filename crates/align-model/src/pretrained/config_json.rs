@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::{LoadError, config_keys::ConfigKeys, family::Family, rope_json};
 use crate::decoder::{
-    Activation, AttentionBias, DecoderConfig, Head, LayerConfig, MlpKind, NormConfig, NormPlacement, Positions, Residual,
+    Activation, AttentionBias, DecoderConfig, Head, LayerConfig, MlpKind, NormConfig, NormPlacement,
+    Positions, Residual,
 };
 
 /// Reads a configuration. `path` is only for messages.
@@ -73,7 +74,11 @@ fn llama_like(keys: &ConfigKeys<'_>, family: Family) -> Result<DecoderConfig, Lo
         norm: if gemma { NormConfig::RmsPlusOne { epsilon } } else { NormConfig::Rms { epsilon } },
         norm_placement: if gemma { NormPlacement::Sandwich } else { NormPlacement::Pre },
         residual: Residual::Sequential,
-        activation: activation(keys, &["hidden_activation", "hidden_act"], if gemma { "gelu_pytorch_tanh" } else { "silu" })?,
+        activation: activation(
+            keys,
+            &["hidden_activation", "hidden_act"],
+            if gemma { "gelu_pytorch_tanh" } else { "silu" },
+        )?,
         mlp: MlpKind::Gated,
         attention_bias,
         mlp_bias: family == Family::Llama && keys.flag_or("mlp_bias", false)?,
@@ -85,12 +90,18 @@ fn llama_like(keys: &ConfigKeys<'_>, family: Family) -> Result<DecoderConfig, Lo
 }
 
 /// Which layers look how far back.
-fn layers(keys: &ConfigKeys<'_>, family: Family, attention_scale: f64) -> Result<Vec<LayerConfig>, LoadError> {
+fn layers(
+    keys: &ConfigKeys<'_>,
+    family: Family,
+    attention_scale: f64,
+) -> Result<Vec<LayerConfig>, LoadError> {
     let count = keys.count("num_hidden_layers")?;
     let window = match family {
         Family::Llama | Family::GptNeoX | Family::Gpt2 => None,
         Family::Qwen2 | Family::Qwen3 if !keys.flag_or("use_sliding_window", false)? => None,
-        Family::Mistral | Family::Qwen2 | Family::Qwen3 | Family::Gemma3 => keys.optional_count("sliding_window")?,
+        Family::Mistral | Family::Qwen2 | Family::Qwen3 | Family::Gemma3 => {
+            keys.optional_count("sliding_window")?
+        }
     };
     let slides = sliding_layers(keys, family, count)?;
     Ok(slides
@@ -117,7 +128,8 @@ fn sliding_layers(keys: &ConfigKeys<'_>, family: Family, count: usize) -> Result
     }
     Ok(match family {
         Family::Gemma3 => {
-            let pattern = keys.count_or("sliding_window_pattern", keys.count_or("_sliding_window_pattern", 6)?)?;
+            let pattern =
+                keys.count_or("sliding_window_pattern", keys.count_or("_sliding_window_pattern", 6)?)?;
             (1..=count).map(|layer| !layer.is_multiple_of(pattern)).collect()
         }
         Family::Qwen2 | Family::Qwen3 => {
@@ -164,7 +176,8 @@ fn gpt_neox(keys: &ConfigKeys<'_>) -> Result<DecoderConfig, LoadError> {
     let parallel = keys.flag_or("use_parallel_residual", true)?;
     // Without a factor of either spelling, a quarter of each head is rotated.
     let mut rope = rope_json::rope(keys, head_dim, keys.number_or("rotary_emb_base", 1e4)?)?;
-    let given = |keys: &ConfigKeys<'_>| keys.get("partial_rotary_factor").or(keys.get("rotary_pct")).is_some();
+    let given =
+        |keys: &ConfigKeys<'_>| keys.get("partial_rotary_factor").or(keys.get("rotary_pct")).is_some();
     let nested = keys.object("rope_parameters")?.or(keys.object("rope_scaling")?);
     if !given(keys) && !nested.as_ref().is_some_and(given) {
         rope.rotated = head_dim / 4;
@@ -218,6 +231,8 @@ fn activation(keys: &ConfigKeys<'_>, names: &[&str], default: &str) -> Result<Ac
         "gelu" => Ok(Activation::Gelu),
         "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(Activation::GeluTanh),
         "relu" => Ok(Activation::Relu),
-        other => Err(keys.wrong(found.0, &format!("`{other}` is not supported (silu, gelu, gelu_new, relu)"))),
+        other => {
+            Err(keys.wrong(found.0, &format!("`{other}` is not supported (silu, gelu, gelu_new, relu)")))
+        }
     }
 }

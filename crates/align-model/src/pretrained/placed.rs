@@ -12,8 +12,14 @@ use super::{
 use crate::decoder::{DecoderConfig, Head, ParameterSource};
 
 /// Buffers that old checkpoints carry and no model reads.
-const BUFFERS: [&str; 6] =
-    ["rotary_emb.inv_freq", "attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias", "position_ids"];
+const BUFFERS: [&str; 6] = [
+    "rotary_emb.inv_freq",
+    "attn.bias",
+    "attn.masked_bias",
+    "attention.bias",
+    "attention.masked_bias",
+    "position_ids",
+];
 
 /// Reads a decoder's parameters from a checkpoint.
 pub(super) struct CheckpointParameters<'a> {
@@ -27,14 +33,23 @@ pub(super) struct CheckpointParameters<'a> {
 }
 
 impl<'a> CheckpointParameters<'a> {
-    pub(super) fn new(path: &'a Path, weights: &'a dyn WeightSource, family: Family, config: &DecoderConfig) -> Self {
+    pub(super) fn new(
+        path: &'a Path,
+        weights: &'a dyn WeightSource,
+        family: Family,
+        config: &DecoderConfig,
+    ) -> Self {
         Self { path, weights, family, head_dim: config.head_dim, used: HashSet::new(), fused: None }
     }
 
     /// The name under which the files hold a tensor: checkpoints of bare models leave the prefix out.
     fn resolve(&self, name: &str) -> Option<String> {
         let bare = name.strip_prefix(self.family.prefix());
-        [Some(name), bare].into_iter().flatten().find(|name| self.weights.shape(name).is_some()).map(str::to_string)
+        [Some(name), bare]
+            .into_iter()
+            .flatten()
+            .find(|name| self.weights.shape(name).is_some())
+            .map(str::to_string)
     }
 
     fn read(&mut self, name: &str, expected: &[usize]) -> Result<HostTensor, LoadError> {
@@ -63,7 +78,9 @@ impl<'a> CheckpointParameters<'a> {
 
     /// Fails if the files hold weights that nothing asked for: the configuration is then not this model's.
     pub(super) fn finish(self, config: &DecoderConfig) -> Result<(), LoadError> {
-        let is_tied_head = |name: &str| config.head == Head::Tied && (name == "lm_head.weight" || name == "embed_out.weight");
+        let is_tied_head = |name: &str| {
+            config.head == Head::Tied && (name == "lm_head.weight" || name == "embed_out.weight")
+        };
         let is_buffer = |name: &str| BUFFERS.iter().any(|buffer| name.ends_with(buffer));
         let unexpected = |name: &String| !self.used.contains(name) && !is_tied_head(name) && !is_buffer(name);
         match self.weights.names().into_iter().find(unexpected) {
@@ -85,15 +102,21 @@ impl ParameterSource for CheckpointParameters<'_> {
             }
             Placement::Third { name, part } => {
                 let (out, input) = (shape[0], shape.get(1).copied());
-                let stored = self.read_fused(&name, &input.map_or(vec![3 * out], |input| vec![input, 3 * out]))?;
+                let stored =
+                    self.read_fused(&name, &input.map_or(vec![3 * out], |input| vec![input, 3 * out]))?;
                 let rows = input.unwrap_or(1);
-                let columns: Vec<f32> =
-                    stored.values.chunks_exact(3 * out).flat_map(|row| &row[part * out..(part + 1) * out]).copied().collect();
+                let columns: Vec<f32> = stored
+                    .values
+                    .chunks_exact(3 * out)
+                    .flat_map(|row| &row[part * out..(part + 1) * out])
+                    .copied()
+                    .collect();
                 Ok(transpose(&columns, rows, out))
             }
             Placement::HeadThird { name, part } => {
                 let (out, width) = (shape[0], shape.get(1).copied());
-                let stored = self.read_fused(&name, &width.map_or(vec![3 * out], |width| vec![3 * out, width]))?;
+                let stored =
+                    self.read_fused(&name, &width.map_or(vec![3 * out], |width| vec![3 * out, width]))?;
                 let group = self.head_dim * width.unwrap_or(1);
                 Ok(stored.values.chunks_exact(group).skip(part).step_by(3).flatten().copied().collect())
             }

@@ -4,7 +4,11 @@ use super::{LoadError, config_keys::ConfigKeys};
 use crate::decoder::{RopeConfig, RopeScaling};
 
 /// Reads the rotary variant of a family that has one.
-pub(super) fn rope(keys: &ConfigKeys<'_>, head_dim: usize, default_theta: f64) -> Result<RopeConfig, LoadError> {
+pub(super) fn rope(
+    keys: &ConfigKeys<'_>,
+    head_dim: usize,
+    default_theta: f64,
+) -> Result<RopeConfig, LoadError> {
     if let Some(parameters) = keys.object("rope_parameters")? {
         let theta = match parameters.optional_number("rope_theta")? {
             Some(theta) => theta,
@@ -71,7 +75,8 @@ fn read_scaling(keys: &ConfigKeys<'_>, scaling: ConfigKeys<'_>) -> Result<RopeSc
             original_max_positions: original_max_positions(keys, scaling)?,
         }),
         "yarn" => yarn(keys, scaling),
-        other => Err(scaling.wrong("rope_type", &format!("`{other}` is not supported (default, linear, llama3, yarn)"))),
+        other => Err(scaling
+            .wrong("rope_type", &format!("`{other}` is not supported (default, linear, llama3, yarn)"))),
     }
 }
 

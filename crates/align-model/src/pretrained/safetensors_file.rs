@@ -72,10 +72,12 @@ impl SafetensorsWeights {
         let mut shards: Vec<&str> = map.values().filter_map(Value::as_str).collect();
         shards.sort_unstable();
         shards.dedup();
-        if let Some(outside) = shards.iter().find(|name| name.contains(['/', '\\']) || name.starts_with("..")) {
+        if let Some(outside) = shards.iter().find(|name| name.contains(['/', '\\']) || name.starts_with(".."))
+        {
             return Err(malformed(format!("shard `{outside}` is not a file name in the same directory")));
         }
-        let weights = Self::open_files(directory, shards.iter().map(|shard| directory.join(shard)).collect())?;
+        let weights =
+            Self::open_files(directory, shards.iter().map(|shard| directory.join(shard)).collect())?;
         for (tensor, shard) in map {
             let found = weights.location.get(tensor).map(|&file| weights.files[file].path.as_path());
             if found != shard.as_str().map(|shard| directory.join(shard)).as_deref() {
@@ -93,7 +95,11 @@ impl SafetensorsWeights {
             for name in file.tensors.keys() {
                 if location.insert(name.clone(), index).is_some() {
                     let reason = format!("tensor {name} is also in another file");
-                    return Err(LoadError::Malformed { path: file.path.clone(), format: "safetensors", reason });
+                    return Err(LoadError::Malformed {
+                        path: file.path.clone(),
+                        format: "safetensors",
+                        reason,
+                    });
                 }
                 names.push(name.clone());
             }
@@ -126,7 +132,8 @@ impl MappedFile {
                 return Err(malformed(format!("tensor {name} overlaps the header")));
             }
             let bytes = start..start + view.data().len();
-            tensors.insert(name.to_string(), Entry { dtype: view.dtype(), shape: view.shape().to_vec(), bytes });
+            tensors
+                .insert(name.to_string(), Entry { dtype: view.dtype(), shape: view.shape().to_vec(), bytes });
         }
         Ok(Self { path, map, tensors })
     }

@@ -122,7 +122,11 @@ fn write_weights(
         super::write_json(&index_path, &json!({ "metadata": metadata, "weight_map": weight_map }))
     } else if index_path.exists() {
         // An index of an earlier, sharded save would win over the single file.
-        std::fs::remove_file(&index_path).map_err(|source| LoadError::Io { action: "remove", path: index_path, source })
+        std::fs::remove_file(&index_path).map_err(|source| LoadError::Io {
+            action: "remove",
+            path: index_path,
+            source,
+        })
     } else {
         Ok(())
     }
@@ -151,13 +155,18 @@ fn write_shard(
     path: &Path,
     dtype: SavedDtype,
 ) -> Result<(), LoadError> {
-    let malformed =
-        |e: safetensors::SafeTensorError| LoadError::Malformed { path: path.into(), format: "safetensors", reason: e.to_string() };
+    let malformed = |e: safetensors::SafeTensorError| LoadError::Malformed {
+        path: path.into(),
+        format: "safetensors",
+        reason: e.to_string(),
+    };
     let encoded: Vec<Vec<u8>> = names.iter().map(|name| dtype.encode(&tensors[*name].values)).collect();
     let views = names
         .iter()
         .zip(&encoded)
-        .map(|(name, bytes)| Ok((name.as_str(), TensorView::new(dtype.stored(), tensors[*name].shape.clone(), bytes)?)))
+        .map(|(name, bytes)| {
+            Ok((name.as_str(), TensorView::new(dtype.stored(), tensors[*name].shape.clone(), bytes)?))
+        })
         .collect::<Result<Vec<_>, _>>()
         .map_err(malformed)?;
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);

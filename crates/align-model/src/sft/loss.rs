@@ -41,7 +41,11 @@ pub fn nll_loss(log_probs: Tensor<1>) -> Tensor<1> {
 /// # Gradient
 /// Flows through both.
 #[must_use]
-pub fn smoothed_nll_loss(log_probs: Tensor<1>, uniform_log_probs: Tensor<1>, epsilon: UnitInterval) -> Tensor<1> {
+pub fn smoothed_nll_loss(
+    log_probs: Tensor<1>,
+    uniform_log_probs: Tensor<1>,
+    epsilon: UnitInterval,
+) -> Tensor<1> {
     let epsilon = epsilon.get();
     log_probs * (epsilon - 1.0) - uniform_log_probs * epsilon
 }

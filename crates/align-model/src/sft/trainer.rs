@@ -1,9 +1,6 @@
 //! Supervised fine-tuning, step by step.
 
-use burn::{
-    optim::GradientsAccumulator,
-    tensor::Tensor,
-};
+use burn::{optim::GradientsAccumulator, tensor::Tensor};
 
 use super::{
     config::{SftConfig, SftConfigError, SftLoss},
@@ -68,10 +65,14 @@ pub struct SftReport {
 #[non_exhaustive]
 pub enum SftError {
     /// No token of the batch carries a loss.
-    #[error("no token of this batch carries a loss: every sample is all prompt, or was cut before its response")]
+    #[error(
+        "no token of this batch carries a loss: every sample is all prompt, or was cut before its response"
+    )]
     NoTargets,
     /// A sample is longer than the model's context.
-    #[error("sample {index} of this batch has {tokens} tokens, the model's context {limit}: lower `max_length`")]
+    #[error(
+        "sample {index} of this batch has {tokens} tokens, the model's context {limit}: lower `max_length`"
+    )]
     TooLong {
         /// Its place in the batch.
         index: usize,
@@ -180,7 +181,9 @@ impl<M: CausalLm> Step<[SftExample]> for SftTrainer<M> {
 
     fn step(&mut self, batch: &[SftExample]) -> Result<SftReport, SftError> {
         let limit = self.model().max_positions();
-        if let Some((index, long)) = batch.iter().enumerate().find(|(_, example)| example.tokens.len() > limit) {
+        if let Some((index, long)) =
+            batch.iter().enumerate().find(|(_, example)| example.tokens.len() > limit)
+        {
             return Err(SftError::TooLong { index, tokens: long.tokens.len(), limit });
         }
         let targets: usize = batch.iter().map(SftExample::targets).sum();

@@ -101,8 +101,9 @@ where
         let mut flow = Flow::Continue;
         for hook in hooks.iter_mut() {
             let progress = Progress { step, total_steps };
-            let asked =
-                hook.after_step(progress, &report, trainer).map_err(|source| FitError::Hook { step, source })?;
+            let asked = hook
+                .after_step(progress, &report, trainer)
+                .map_err(|source| FitError::Hook { step, source })?;
             if asked == Flow::Stop {
                 flow = Flow::Stop;
             }
