@@ -10,7 +10,7 @@ use super::{
     ChatError, Message, continuation,
     environment::{RaisedByTemplate, environment, from_json},
     generation::GenerationTracker,
-    source::{GENERATION_BLOCK, Source},
+    source::{GENERATION_END, GENERATION_START, Source},
     strftime::format_date,
 };
 use crate::tokenizer::Tokenizer;
@@ -53,6 +53,7 @@ pub struct ChatTemplate {
     source: Arc<str>,
     environment: Arc<Environment<'static>>,
     generation_blocks: bool,
+    misplaced_generation_block: bool,
 }
 
 impl ChatTemplate {
@@ -63,7 +64,7 @@ impl ChatTemplate {
     /// Where the source is not valid Jinja.
     pub fn new(name: impl Into<String>, source: impl Into<Arc<str>>) -> Result<Self, ChatError> {
         let (name, source) = (name.into(), source.into());
-        let Source { text, generation_blocks } = Source::new(&source);
+        let Source { text, generation_blocks, misplaced_generation_block } = Source::new(&source);
         let invalid = |error: Error| ChatError::Syntax {
             template: name.clone(),
             line: error.line().unwrap_or(0),
@@ -71,7 +72,7 @@ impl ChatTemplate {
         };
         let mut environment = environment().map_err(invalid)?;
         environment.add_template_owned(TEMPLATE, text).map_err(invalid)?;
-        Ok(Self { name, source, environment: Arc::new(environment), generation_blocks })
+        Ok(Self { name, source, environment: Arc::new(environment), generation_blocks, misplaced_generation_block })
     }
 
     /// The template's name.
@@ -89,14 +90,18 @@ impl ChatTemplate {
         self.generation_blocks
     }
 
-    /// The text, the spans of its generation blocks, and whether each of those was found at its place.
-    fn render(
-        &self,
-        variables: Map<String, Value>,
-        now: Option<NaiveDateTime>,
-    ) -> Result<(Rendered, bool), ChatError> {
+    /// Whether a generation block lies where its place in the text cannot be told.
+    pub(super) fn has_misplaced_generation_block(&self) -> bool {
+        self.misplaced_generation_block
+    }
+
+    fn render(&self, variables: Map<String, Value>, now: Option<NaiveDateTime>) -> Result<Rendered, ChatError> {
         let tracker = Arc::new(GenerationTracker::default());
-        let functions = [(GENERATION_BLOCK, tracker.function()), ("strftime_now", strftime_now(now))];
+        let functions = [
+            (GENERATION_START, tracker.start_function()),
+            (GENERATION_END, tracker.end_function()),
+            ("strftime_now", strftime_now(now)),
+        ];
         let variables = variables.iter().map(|(name, value)| (name.as_str(), from_json(value)));
         let context = minijinja::Value::from_pairs(functions.into_iter().chain(variables));
         let mut bytes = Vec::new();
@@ -106,8 +111,7 @@ impl ChatTemplate {
             .map(drop)
             .map_err(|error| self.failure(&error))?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        let (generation_spans, in_place) = tracker.spans(&text);
-        Ok((Rendered { text, generation_spans }, in_place))
+        Ok(Rendered { text, generation_spans: tracker.spans() })
     }
 
     fn failure(&self, error: &Error) -> ChatError {
@@ -206,7 +210,7 @@ impl ChatTemplates {
         options: &RenderOptions,
     ) -> Result<Rendered, ChatError> {
         let template = self.select(options.template.as_deref(), tools)?;
-        self.render_with(template, messages, tools, options).map(|(rendered, _)| rendered)
+        self.render_with(template, messages, tools, options)
     }
 
     pub(super) fn render_with(
@@ -215,7 +219,7 @@ impl ChatTemplates {
         messages: &[Message],
         tools: Option<&[Value]>,
         options: &RenderOptions,
-    ) -> Result<(Rendered, bool), ChatError> {
+    ) -> Result<Rendered, ChatError> {
         if messages.is_empty() {
             return Err(ChatError::EmptyConversation);
         }
@@ -235,12 +239,12 @@ impl ChatTemplates {
         for (name, value) in self.special_tokens.iter().chain(&options.variables) {
             variables.insert(name.clone(), value.clone());
         }
-        let (mut rendered, in_place) = template.render(variables, options.now)?;
+        let mut rendered = template.render(variables, options.now)?;
         if let Some(final_message) = continued {
             rendered.text = continuation::cut_after(&rendered.text, &final_message)?;
             clip(&mut rendered);
         }
-        Ok((rendered, in_place))
+        Ok(rendered)
     }
 
     fn names(&self) -> String {

@@ -53,10 +53,10 @@ impl ChatTemplates {
         if !template.has_generation_blocks() {
             return Err(ChatError::NoGenerationBlocks { template: template.name().to_owned() });
         }
-        let (rendered, in_place) = self.render_with(template, messages, tools, options)?;
-        if !in_place {
+        if template.has_misplaced_generation_block() {
             return Err(ChatError::MisplacedGenerationBlock { template: template.name().to_owned() });
         }
+        let rendered = self.render_with(template, messages, tools, options)?;
         let encoding = tokenizer.encode_with_offsets(&rendered.text, SpecialTokens::Omit)?;
         let assistant_mask = mask(&encoding, &rendered.generation_spans);
         Ok(RenderedTokens { ids: encoding.ids, assistant_mask })
