@@ -292,3 +292,117 @@ fn clip(rendered: &mut Rendered) {
         span.end = span.end.min(length);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn single(source: &str) -> ChatTemplates {
+        ChatTemplates::single(ChatTemplate::new("default", source).unwrap(), Map::new())
+    }
+
+    fn render(source: &str, options: &RenderOptions) -> Result<String, ChatError> {
+        single(source).render(&[Message::user("Hi")], None, options).map(|rendered| rendered.text)
+    }
+
+    fn plain(source: &str) -> Result<String, ChatError> {
+        render(source, &RenderOptions::default())
+    }
+
+    #[test]
+    fn a_syntax_error_names_its_line() {
+        let error = ChatTemplate::new("rag", "a\n{% generation %}\n{% if %}").unwrap_err();
+        assert!(matches!(&error, ChatError::Syntax { template, line: 3, .. } if template == "rag"), "{error}");
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_words() {
+        let error = plain("{% for m in messages %}{{ raise_exception('No ' ~ m.role) }}{% endfor %}").unwrap_err();
+        assert!(matches!(&error, ChatError::Raised { message, .. } if message == "No user"), "{error}");
+        let in_macro = plain("{% macro f() %}{{ raise_exception('No') }}{% endmacro %}{{ f() }}").unwrap_err();
+        assert!(matches!(in_macro, ChatError::Raised { .. }), "{in_macro}");
+    }
+
+    #[test]
+    fn a_failure_names_its_line() {
+        for source in ["\n{{ messages.x.y }}", "\n{% for t in tools %}{% endfor %}", "\n{{ 'a' + 1 }}", "\n{{ f() }}"] {
+            let error = plain(source).unwrap_err();
+            assert!(matches!(error, ChatError::Render { line: 2, .. }), "{source}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_date_comes_from_the_caller() {
+        let source = "{{ strftime_now('%d %b %Y') }}";
+        assert!(matches!(plain(source), Err(ChatError::ClockMissing { .. })));
+        let now = chrono::NaiveDate::from_ymd_opt(2024, 7, 26).and_then(|day| day.and_hms_opt(0, 0, 0));
+        let options = RenderOptions { now, ..RenderOptions::default() };
+        assert_eq!(render(source, &options).unwrap(), "26 Jul 2024");
+        assert!(matches!(render("{{ strftime_now('%Q') }}", &options), Err(ChatError::DateFormat { .. })));
+    }
+
+    #[test]
+    fn an_empty_conversation_is_refused() {
+        let error = single("a").render(&[], None, &RenderOptions::default()).unwrap_err();
+        assert!(matches!(error, ChatError::EmptyConversation));
+    }
+
+    #[test]
+    fn templates_are_chosen_as_in_transformers() {
+        let template = |name: &str| ChatTemplate::new(name, name).unwrap();
+        let templates = ChatTemplates::several(vec![template("default"), template("tool_use")], Map::new());
+        let chosen = |tools: Option<&[Value]>, name: Option<&str>| {
+            let options = RenderOptions { template: name.map(String::from), ..RenderOptions::default() };
+            templates.render(&[Message::user("Hi")], tools, &options).map(|rendered| rendered.text)
+        };
+        assert_eq!(chosen(None, None).unwrap(), "default");
+        assert_eq!(chosen(Some(&[json!({})]), None).unwrap(), "tool_use");
+        assert_eq!(chosen(Some(&[json!({})]), Some("default")).unwrap(), "default");
+        let error = chosen(None, Some("rag")).unwrap_err().to_string();
+        assert_eq!(error, "there is no chat template `rag` (there are: default, tool_use)");
+        let templates = ChatTemplates::several(vec![template("tool_use"), template("rag")], Map::new());
+        assert!(matches!(templates.select(None, None), Err(ChatError::NoDefault { .. })));
+        assert!(matches!(
+            ChatTemplates::several(Vec::new(), Map::new()).select(None, None),
+            Err(ChatError::NoTemplate)
+        ));
+    }
+
+    #[test]
+    fn variables_win_over_special_tokens() {
+        let special_tokens = json!({"bos_token": "<s>", "eos_token": "</s>"}).as_object().unwrap().clone();
+        let template = ChatTemplate::new("default", "{{ bos_token }}{{ eos_token }}{{ tools is none }}").unwrap();
+        let variables = json!({"eos_token": "!"}).as_object().unwrap().clone();
+        let options = RenderOptions { variables, ..RenderOptions::default() };
+        let rendered = ChatTemplates::single(template, special_tokens).render(&[Message::user("a")], None, &options);
+        assert_eq!(rendered.unwrap().text, "<s>!True");
+    }
+
+    #[test]
+    fn a_message_can_be_continued() {
+        let kept = "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}";
+        let trimmed = "{% for m in messages %}{{ m.role }}: {{ m.content | trim }}</s>{% endfor %}";
+        let messages = [Message::user("Hi"), Message::assistant("One, ")];
+        let options = RenderOptions { continue_final_message: true, ..RenderOptions::default() };
+        let text = |source: &str| single(source).render(&messages, None, &options).map(|rendered| rendered.text);
+        assert_eq!(text(kept).unwrap(), "user: Hi</s>assistant: One, ");
+        assert_eq!(text(trimmed).unwrap(), "user: Hi</s>assistant: One,");
+        assert!(matches!(text("{{ messages[0].content }}"), Err(ChatError::FinalMessageLost { .. })));
+        assert!(matches!(text("{{ messages }}"), Err(ChatError::NothingToContinue { .. })));
+        let both = RenderOptions { add_generation_prompt: true, ..options.clone() };
+        assert!(matches!(render(kept, &both), Err(ChatError::PromptAndContinuation)));
+        let silent = [Message::user("Hi"), Message::assistant("").with("content", Value::Null)];
+        let error = single(kept).render(&silent, None, &options).unwrap_err();
+        assert!(matches!(error, ChatError::NothingToContinue { .. }));
+    }
+
+    #[test]
+    fn spans_count_characters() {
+        let source = "é{% for m in messages %}\n  {%- generation %} {{ m.content }}ü{% endgeneration %}.\n{% endfor %}";
+        let rendered = single(source).render(&[Message::user("ä")], None, &RenderOptions::default()).unwrap();
+        assert_eq!(rendered.text, "é äü.\n");
+        assert_eq!(rendered.generation_spans, [1..4]);
+    }
+}
