@@ -14,7 +14,7 @@ use super::{
     tokenizer::named_tokenizer,
 };
 
-pub fn run(file: &GoldenFile, check: &mut Check) -> Covered {
+pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     let json = &file.json;
     let template = ChatTemplate::new("default", text(json, "template")).map_err(|e| e.to_string());
     let template = match template {

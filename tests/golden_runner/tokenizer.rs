@@ -10,7 +10,7 @@ use super::{
 };
 
 /// The tokenizer that a golden file names: a directory beside it, or SmolLM2's.
-pub fn named_tokenizer(file: &GoldenFile, name: &str) -> Option<Tokenizer> {
+pub(super) fn named_tokenizer(file: &GoldenFile, name: &str) -> Option<Tokenizer> {
     if name.starts_with("smollm2") {
         return smollm2_tokenizer();
     }
@@ -20,7 +20,7 @@ pub fn named_tokenizer(file: &GoldenFile, name: &str) -> Option<Tokenizer> {
         .then(|| Tokenizer::from_directory(&directory).unwrap_or_else(|e| panic!("{name}: {e}")))
 }
 
-pub fn run(file: &GoldenFile, check: &mut Check) -> Covered {
+pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     let json = &file.json;
     let name = text(json, "tokenizer");
     let Some(tokenizer) = named_tokenizer(file, name) else {

@@ -46,6 +46,7 @@ pub struct Encoding {
 
 impl Encoding {
     /// The first token that covers a character; `None` where none does.
+    #[must_use] 
     pub fn token_at(&self, character: usize) -> Option<usize> {
         self.offsets.iter().position(|&(start, end)| (start..end).contains(&character))
     }
@@ -149,82 +150,98 @@ impl Tokenizer {
     }
 
     /// Decodes tokens one by one, as they are generated.
+    #[must_use] 
     pub fn decode_stream(&self, special: SpecialTokenText) -> DecodeStream {
         DecodeStream::new(self.clone(), special)
     }
 
     /// The id of a token; `None` where there is no such token.
+    #[must_use] 
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.tokenizer.token_to_id(token)
     }
 
     /// The token of an id, as the vocabulary writes it; `None` where there is no such id.
+    #[must_use] 
     pub fn id_to_token(&self, id: u32) -> Option<String> {
         self.inner.tokenizer.id_to_token(id)
     }
 
     /// The number of tokens, added ones included.
+    #[must_use] 
     pub fn vocab_size(&self) -> usize {
         self.inner.tokenizer.get_vocab_size(true)
     }
 
     /// Whether an id is a special token, one that [`SpecialTokenText::Skip`] leaves out.
+    #[must_use] 
     pub fn is_special(&self, id: u32) -> bool {
         let added = self.inner.tokenizer.get_added_vocabulary();
         self.id_to_token(id).is_some_and(|token| added.is_special_token(&token))
     }
 
     /// The token that begins a text.
+    #[must_use] 
     pub fn bos_token(&self) -> Option<&str> {
         self.special_token("bos_token")
     }
 
     /// The token that ends a text.
+    #[must_use] 
     pub fn eos_token(&self) -> Option<&str> {
         self.special_token("eos_token")
     }
 
     /// The token that fills up a batch.
+    #[must_use] 
     pub fn pad_token(&self) -> Option<&str> {
         self.special_token("pad_token")
     }
 
     /// The token that stands for what the vocabulary lacks.
+    #[must_use] 
     pub fn unk_token(&self) -> Option<&str> {
         self.special_token("unk_token")
     }
 
     /// The id of [`bos_token`](Self::bos_token).
+    #[must_use] 
     pub fn bos_id(&self) -> Option<u32> {
         self.bos_token().and_then(|token| self.token_to_id(token))
     }
 
     /// The id of [`eos_token`](Self::eos_token).
+    #[must_use] 
     pub fn eos_id(&self) -> Option<u32> {
         self.eos_token().and_then(|token| self.token_to_id(token))
     }
 
     /// The id of [`pad_token`](Self::pad_token).
+    #[must_use] 
     pub fn pad_id(&self) -> Option<u32> {
         self.pad_token().and_then(|token| self.token_to_id(token))
     }
 
     /// The id of [`unk_token`](Self::unk_token).
+    #[must_use] 
     pub fn unk_id(&self) -> Option<u32> {
         self.unk_token().and_then(|token| self.token_to_id(token))
     }
 
     /// The special tokens by their names (`bos_token`, `sep_token` …): what chat templates see.
+    #[must_use] 
     pub fn special_tokens(&self) -> &Map<String, Value> {
         &self.inner.config.special_tokens
     }
 
     /// The chat templates by their names; `default` first where there is one.
+    #[must_use] 
     pub fn chat_templates(&self) -> &[(String, String)] {
         &self.inner.config.chat_templates
     }
 
     /// The tokenizer configuration, without its templates.
+    #[must_use] 
     pub fn config(&self) -> &Map<String, Value> {
         &self.inner.config.json
     }
@@ -327,7 +344,8 @@ mod tests {
 
     #[test]
     fn a_special_token_that_is_missing_is_added() {
-        let config = serde_json::json!({"pad_token": "<pad>", "added_tokens_decoder": {"263": {"content": "<x>"}}});
+        let config =
+            serde_json::json!({"pad_token": "<pad>", "added_tokens_decoder": {"263": {"content": "<x>"}}});
         let tokenizer = Tokenizer::from_parts(byte_level().inner.tokenizer.clone(), config).unwrap();
         assert_eq!(tokenizer.token_to_id("<x>"), Some(263));
         assert_eq!(tokenizer.pad_id(), Some(264));
@@ -361,7 +379,11 @@ mod tests {
     fn a_saved_tokenizer_reads_back() {
         let directory = tempfile::tempdir().unwrap();
         let mut tokenizer = byte_level().with_chat_template("{{ messages }}");
-        Arc::get_mut(&mut tokenizer.inner).unwrap().config.chat_templates.push(("tool_use".into(), "tools".into()));
+        Arc::get_mut(&mut tokenizer.inner)
+            .unwrap()
+            .config
+            .chat_templates
+            .push(("tool_use".into(), "tools".into()));
         tokenizer.save(directory.path()).unwrap();
         let read = Tokenizer::from_directory(directory.path()).unwrap();
         assert_eq!(read.chat_templates(), tokenizer.chat_templates());

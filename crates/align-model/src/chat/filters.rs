@@ -101,7 +101,13 @@ fn int(value: &Value, positional: Rest<Value>, named: Kwargs) -> Result<Value, E
 }
 
 /// `replace(old, new, count=None)`.
-fn replace(value: &Value, old: &Value, new: &Value, count: Option<i64>, named: Kwargs) -> Result<String, Error> {
+fn replace(
+    value: &Value,
+    old: &Value,
+    new: &Value,
+    count: Option<i64>,
+    named: Kwargs,
+) -> Result<String, Error> {
     let count = count.or(named.get::<Option<i64>>("count")?);
     named.assert_all_used()?;
     let (text, old, new) = (python::text(value), python::text(old), python::text(new));
@@ -116,7 +122,9 @@ fn indent(value: &Value, positional: Rest<Value>, named: Kwargs) -> Result<Strin
     let margin = match argument(&positional, &named, 0, "width")? {
         Some(width) => match width.as_str() {
             Some(text) => text.to_owned(),
-            None => " ".repeat(width.as_usize().ok_or_else(|| invalid("indent: width must be a number or text"))?),
+            None => {
+                " ".repeat(width.as_usize().ok_or_else(|| invalid("indent: width must be a number or text"))?)
+            }
         },
         None => "    ".to_owned(),
     };

@@ -88,7 +88,8 @@ fn statement(body: &str) -> &str {
 
 /// Whether a statement begins (or ends) a block whose text is kept aside before it is written.
 fn captures_text(statement: &str) -> Option<bool> {
-    let (word, rest) = statement.split_once(|c: char| c.is_whitespace() || c == '(').unwrap_or((statement, ""));
+    let (word, rest) =
+        statement.split_once(|c: char| c.is_whitespace() || c == '(').unwrap_or((statement, ""));
     match word {
         "macro" | "call" | "filter" => Some(true),
         "set" if !rest.contains('=') => Some(true),
@@ -128,7 +129,8 @@ fn iterated(statement: &str) -> Option<(usize, usize)> {
     }
     let words = top_level_words(statement);
     let (_, start) = *words.iter().find(|(at, end)| &statement[*at..*end] == "in")?;
-    let ends_expression = |(at, end): &&(usize, usize)| *at >= start && matches!(&statement[*at..*end], "if" | "recursive");
+    let ends_expression =
+        |(at, end): &&(usize, usize)| *at >= start && matches!(&statement[*at..*end], "if" | "recursive");
     let end = words.iter().find(ends_expression).map_or(statement.len(), |(at, _)| *at);
     let expression = &statement[start..end];
     let leading = expression.len() - expression.trim_start().len();
@@ -138,7 +140,8 @@ fn iterated(statement: &str) -> Option<(usize, usize)> {
 
 /// The namespace of a `set namespace.name = value` statement and where the value begins.
 fn assigned_namespace(statement: &str) -> Option<(&str, usize)> {
-    let target = statement.strip_prefix("set").filter(|rest| rest.starts_with(char::is_whitespace))?.trim_start();
+    let target =
+        statement.strip_prefix("set").filter(|rest| rest.starts_with(char::is_whitespace))?.trim_start();
     let (namespace, rest) = target.split_once('.')?;
     let (name, value) = rest.split_once('=')?;
     let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
@@ -184,10 +187,9 @@ fn tag_end(source: &str, from: usize, close: &str) -> Option<usize> {
         match (quote, bytes[index]) {
             (Some(_), b'\\') => index += 1,
             (Some(open), byte) if byte == open => quote = None,
-            (Some(_), _) => {}
             (None, byte @ (b'"' | b'\'')) => quote = Some(byte),
             (None, _) if bytes[index..].starts_with(close.as_bytes()) => return Some(index + close.len()),
-            (None, _) => {}
+            _ => {}
         }
         index += 1;
     }
@@ -293,7 +295,9 @@ mod tests {
 
     #[test]
     fn unclosed_tags_do_no_harm() {
-        for source in ["{", "{{", "{% generation", "{#", "{{ 'a", "{% raw %}{%", "é{%é", "{% for", "{% for a in", "{%}"] {
+        for source in
+            ["{", "{{", "{% generation", "{#", "{{ 'a", "{% raw %}{%", "é{%é", "{% for", "{% for a in", "{%}"]
+        {
             assert_eq!(prepared(source), source);
         }
         assert_eq!(prepared("{% for a in %}{% for %}"), "{% for a in %}{% for %}");

@@ -32,6 +32,7 @@ pub struct RenderOptions {
 
 impl RenderOptions {
     /// The options by which a model is asked for its next message.
+    #[must_use] 
     pub fn prompt() -> Self {
         Self { add_generation_prompt: true, ..Self::default() }
     }
@@ -72,20 +73,29 @@ impl ChatTemplate {
         };
         let mut environment = environment().map_err(invalid)?;
         environment.add_template_owned(TEMPLATE, text).map_err(invalid)?;
-        Ok(Self { name, source, environment: Arc::new(environment), generation_blocks, misplaced_generation_block })
+        Ok(Self {
+            name,
+            source,
+            environment: Arc::new(environment),
+            generation_blocks,
+            misplaced_generation_block,
+        })
     }
 
     /// The template's name.
+    #[must_use] 
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The template as it was written.
+    #[must_use] 
     pub fn source(&self) -> &str {
         &self.source
     }
 
     /// Whether the template marks what the assistant wrote.
+    #[must_use] 
     pub fn has_generation_blocks(&self) -> bool {
         self.generation_blocks
     }
@@ -95,7 +105,11 @@ impl ChatTemplate {
         self.misplaced_generation_block
     }
 
-    fn render(&self, variables: Map<String, Value>, now: Option<NaiveDateTime>) -> Result<Rendered, ChatError> {
+    fn render(
+        &self,
+        variables: Map<String, Value>,
+        now: Option<NaiveDateTime>,
+    ) -> Result<Rendered, ChatError> {
         let tracker = Arc::new(GenerationTracker::default());
         let functions = [
             (GENERATION_START, tracker.start_function()),
@@ -142,11 +156,13 @@ pub struct ChatTemplates {
 
 impl ChatTemplates {
     /// A model's only template.
+    #[must_use] 
     pub fn single(template: ChatTemplate, special_tokens: Map<String, Value>) -> Self {
         Self { templates: vec![template], special_tokens }
     }
 
     /// Several templates, told apart by their names.
+    #[must_use] 
     pub fn several(templates: Vec<ChatTemplate>, special_tokens: Map<String, Value>) -> Self {
         Self { templates, special_tokens }
     }
@@ -169,6 +185,7 @@ impl ChatTemplates {
     }
 
     /// Every template.
+    #[must_use] 
     pub fn templates(&self) -> &[ChatTemplate] {
         &self.templates
     }
@@ -314,20 +331,27 @@ mod tests {
     #[test]
     fn a_syntax_error_names_its_line() {
         let error = ChatTemplate::new("rag", "a\n{% generation %}\n{% if %}").unwrap_err();
-        assert!(matches!(&error, ChatError::Syntax { template, line: 3, .. } if template == "rag"), "{error}");
+        assert!(
+            matches!(&error, ChatError::Syntax { template, line: 3, .. } if template == "rag"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_refusal_keeps_its_words() {
-        let error = plain("{% for m in messages %}{{ raise_exception('No ' ~ m.role) }}{% endfor %}").unwrap_err();
+        let error =
+            plain("{% for m in messages %}{{ raise_exception('No ' ~ m.role) }}{% endfor %}").unwrap_err();
         assert!(matches!(&error, ChatError::Raised { message, .. } if message == "No user"), "{error}");
-        let in_macro = plain("{% macro f() %}{{ raise_exception('No') }}{% endmacro %}{{ f() }}").unwrap_err();
+        let in_macro =
+            plain("{% macro f() %}{{ raise_exception('No') }}{% endmacro %}{{ f() }}").unwrap_err();
         assert!(matches!(in_macro, ChatError::Raised { .. }), "{in_macro}");
     }
 
     #[test]
     fn a_failure_names_its_line() {
-        for source in ["\n{{ messages.x.y }}", "\n{% for t in tools %}{% endfor %}", "\n{{ 'a' + 1 }}", "\n{{ f() }}"] {
+        for source in
+            ["\n{{ messages.x.y }}", "\n{% for t in tools %}{% endfor %}", "\n{{ 'a' + 1 }}", "\n{{ f() }}"]
+        {
             let error = plain(source).unwrap_err();
             assert!(matches!(error, ChatError::Render { line: 2, .. }), "{source}: {error}");
         }
@@ -373,10 +397,12 @@ mod tests {
     #[test]
     fn variables_win_over_special_tokens() {
         let special_tokens = json!({"bos_token": "<s>", "eos_token": "</s>"}).as_object().unwrap().clone();
-        let template = ChatTemplate::new("default", "{{ bos_token }}{{ eos_token }}{{ tools is none }}").unwrap();
+        let template =
+            ChatTemplate::new("default", "{{ bos_token }}{{ eos_token }}{{ tools is none }}").unwrap();
         let variables = json!({"eos_token": "!"}).as_object().unwrap().clone();
         let options = RenderOptions { variables, ..RenderOptions::default() };
-        let rendered = ChatTemplates::single(template, special_tokens).render(&[Message::user("a")], None, &options);
+        let rendered =
+            ChatTemplates::single(template, special_tokens).render(&[Message::user("a")], None, &options);
         assert_eq!(rendered.unwrap().text, "<s>!True");
     }
 
@@ -386,7 +412,8 @@ mod tests {
         let trimmed = "{% for m in messages %}{{ m.role }}: {{ m.content | trim }}</s>{% endfor %}";
         let messages = [Message::user("Hi"), Message::assistant("One, ")];
         let options = RenderOptions { continue_final_message: true, ..RenderOptions::default() };
-        let text = |source: &str| single(source).render(&messages, None, &options).map(|rendered| rendered.text);
+        let text =
+            |source: &str| single(source).render(&messages, None, &options).map(|rendered| rendered.text);
         assert_eq!(text(kept).unwrap(), "user: Hi</s>assistant: One, ");
         assert_eq!(text(trimmed).unwrap(), "user: Hi</s>assistant: One,");
         assert!(matches!(text("{{ messages[0].content }}"), Err(ChatError::FinalMessageLost { .. })));
@@ -403,6 +430,6 @@ mod tests {
         let source = "é{% for m in messages %}\n  {%- generation %} {{ m.content }}ü{% endgeneration %}.\n{% endfor %}";
         let rendered = single(source).render(&[Message::user("ä")], None, &RenderOptions::default()).unwrap();
         assert_eq!(rendered.text, "é äü.\n");
-        assert_eq!(rendered.generation_spans, [1..4]);
+        assert_eq!(rendered.generation_spans, std::slice::from_ref(&(1..4)));
     }
 }

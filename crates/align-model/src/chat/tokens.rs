@@ -83,10 +83,7 @@ fn mask(encoding: &Encoding, spans: &[Range<usize>]) -> Vec<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        chat::ChatTemplate,
-        tokenizer::test_tokenizers::{byte_fallback, byte_level},
-    };
+    use crate::tokenizer::test_tokenizers::{byte_fallback, byte_level};
 
     const MARKED: &str = "{% for m in messages %}{{ m.role[0] }}:{% if m.role == 'assistant' %}\
                           {% generation %}{{ m.content }}{% endgeneration %}{% else %}{{ m.content }}{% endif %}\
@@ -95,7 +92,12 @@ mod tests {
     fn render(source: &str, options: &RenderOptions) -> Result<RenderedTokens, ChatError> {
         let tokenizer = byte_level().with_chat_template(source);
         let templates = ChatTemplates::from_tokenizer(&tokenizer)?;
-        templates.render_tokens(&tokenizer, &[Message::user("x"), Message::assistant("the cat")], None, options)
+        templates.render_tokens(
+            &tokenizer,
+            &[Message::user("x"), Message::assistant("the cat")],
+            None,
+            options,
+        )
     }
 
     #[test]
@@ -131,7 +133,8 @@ mod tests {
 
     #[test]
     fn spans_map_to_tokens_as_in_transformers() {
-        let encoding = |offsets: &[(usize, usize)]| Encoding { ids: vec![0; offsets.len()], offsets: offsets.to_vec() };
+        let encoding =
+            |offsets: &[(usize, usize)]| Encoding { ids: vec![0; offsets.len()], offsets: offsets.to_vec() };
         let mask = |encoding: &Encoding, span: Range<usize>| {
             super::mask(encoding, &[span]).iter().map(|&set| u8::from(set)).collect::<Vec<_>>()
         };

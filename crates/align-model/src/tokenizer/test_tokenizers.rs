@@ -28,13 +28,17 @@ fn config() -> Value {
 
 /// A token a byte, with a few merges; the family of GPT-2.
 pub(crate) fn byte_level() -> Tokenizer {
-    let mut alphabet: Vec<char> = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect();
+    let mut alphabet: Vec<char> =
+        tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect();
     alphabet.sort_unstable();
     let pieces = ["<unk>", "<s>", "</s>"].map(String::from).into_iter();
-    let pieces = pieces.chain(alphabet.iter().map(char::to_string)).chain(["th", "the", "Ġthe", "Ġt"].map(String::from));
+    let pieces = pieces
+        .chain(alphabet.iter().map(char::to_string))
+        .chain(["th", "the", "Ġthe", "Ġt"].map(String::from));
     let vocab: serde_json::Map<String, Value> =
         pieces.enumerate().map(|(id, piece)| (piece, Value::from(id))).collect();
-    let level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true});
+    let level =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": true});
     let parts = json!({
         "pre_tokenizer": level, "decoder": level,
         "post_processor": {
@@ -73,7 +77,10 @@ pub(crate) fn byte_fallback() -> Tokenizer {
 
 /// Whole words and pieces of words, cleaned up when decoded; the family of BERT.
 pub(crate) fn word_piece() -> Tokenizer {
-    let words = ["<unk>", "<s>", "</s>", "it", "is", "n", "##t", "do", "'", ".", ",", "?", "!", "s", "m", "ve", "re", "##s"];
+    let words = [
+        "<unk>", "<s>", "</s>", "it", "is", "n", "##t", "do", "'", ".", ",", "?", "!", "s", "m", "ve", "re",
+        "##s",
+    ];
     let vocab: serde_json::Map<String, Value> =
         words.iter().enumerate().map(|(id, word)| ((*word).to_owned(), Value::from(id))).collect();
     let parts = json!({
