@@ -10,7 +10,7 @@ use super::{
 };
 
 /// The tokenizer that a golden file names: a directory beside it, or SmolLM2's.
-pub fn named_tokenizer(file: &GoldenFile, name: &str) -> Option<Tokenizer> {
+pub(super) fn named_tokenizer(file: &GoldenFile, name: &str) -> Option<Tokenizer> {
     if name.starts_with("smollm2") {
         return smollm2_tokenizer();
     }

@@ -1,40 +1,50 @@
-//! `{% generation %}`: the block by which a template marks what the assistant wrote.
+//! Where the blocks lie in which a template says that the assistant wrote them.
 //!
-//! The source's generation tags have been rewritten into call blocks; the function that they call notes where its text
-//! begins and how long it is.
+//! The source's generation tags have been rewritten so that a function is called at each end of a block. The text goes
+//! through a writer that counts, so those functions know where they are.
 
 use std::{
     io,
     ops::Range,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use minijinja::{
-    Error, State,
-    value::{Kwargs, Value},
-};
+use minijinja::value::Value;
 
 /// Notes where the generation blocks of one rendering lie.
 #[derive(Debug, Default)]
 pub(super) struct GenerationTracker {
-    /// Characters written so far at the top level.
-    written: AtomicUsize,
-    blocks: Mutex<Vec<(usize, String)>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Characters written so far.
+    written: usize,
+    /// Where the blocks begin that have not ended.
+    open: Vec<usize>,
+    spans: Vec<Range<usize>>,
 }
 
 impl GenerationTracker {
-    /// The function that rewritten blocks call.
-    pub(super) fn function(self: &Arc<Self>) -> Value {
+    /// The function that is called where a block begins.
+    pub(super) fn start_function(self: &Arc<Self>) -> Value {
         let tracker = Arc::clone(self);
-        Value::from_function(move |state: &mut State<'_, '_>, named: Kwargs| -> Result<Value, Error> {
-            let caller: Value = named.get("caller")?;
-            let value = caller.call(state, &[])?;
-            let start = tracker.written.load(Ordering::Relaxed);
-            tracker.blocks.lock().unwrap_or_else(PoisonError::into_inner).push((start, value.to_string()));
-            Ok(value)
+        Value::from_function(move || {
+            let mut state = tracker.state();
+            let start = state.written;
+            state.open.push(start);
+        })
+    }
+
+    /// The function that is called where a block ends.
+    pub(super) fn end_function(self: &Arc<Self>) -> Value {
+        let tracker = Arc::clone(self);
+        Value::from_function(move || {
+            let mut state = tracker.state();
+            let end = state.written;
+            let start = state.open.pop().unwrap_or(end);
+            state.spans.push(start..end);
         })
     }
 
@@ -43,19 +53,17 @@ impl GenerationTracker {
         CountingWriter { tracker: self, text }
     }
 
-    /// The character ranges of the blocks in the finished text, and whether every one of them lies where it was noted.
-    pub(super) fn spans(&self, text: &str) -> (Vec<Range<usize>>, bool) {
-        let blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        let starts: Vec<usize> = text.char_indices().map(|(index, _)| index).chain([text.len()]).collect();
-        let in_place = |(start, block): &(usize, String)| {
-            starts.get(*start).is_some_and(|&byte| text[byte..].starts_with(block.as_str()))
-        };
-        let all_in_place = blocks.iter().all(in_place);
-        (blocks.iter().map(|(start, block)| *start..*start + block.chars().count()).collect(), all_in_place)
+    /// The character ranges of the blocks, in the order in which they ended.
+    pub(super) fn spans(&self) -> Vec<Range<usize>> {
+        std::mem::take(&mut self.state().spans)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Collects what a template writes at its top level.
+/// Collects what a template writes.
 #[derive(Debug)]
 pub(super) struct CountingWriter<'a> {
     tracker: &'a GenerationTracker,
@@ -65,8 +73,7 @@ pub(super) struct CountingWriter<'a> {
 impl io::Write for CountingWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // Every character has exactly one byte that is not a continuation byte.
-        let characters = bytes.iter().filter(|byte| (**byte & 0xc0) != 0x80).count();
-        self.tracker.written.fetch_add(characters, Ordering::Relaxed);
+        self.tracker.state().written += bytes.iter().filter(|byte| (**byte & 0xc0) != 0x80).count();
         self.text.extend_from_slice(bytes);
         Ok(bytes.len())
     }

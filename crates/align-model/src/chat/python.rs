@@ -89,7 +89,7 @@ fn write_sequence(out: &mut String, value: &Value) {
 }
 
 fn write_mapping(out: &mut String, value: &Value) {
-    let Some(pairs) = value.as_object().and_then(|object| object.try_iter_pairs()) else {
+    let Some(pairs) = value.as_object().and_then(minijinja::value::DynObject::try_iter_pairs) else {
         return push_display(out, value);
     };
     out.push('{');

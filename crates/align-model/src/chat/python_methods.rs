@@ -228,7 +228,7 @@ fn splitlines(text: &str, args: &[Value]) -> Result<Value, Error> {
 }
 
 /// The part of a text from a start to an end, counted in characters as Python slices count.
-fn window<'a>(text: &'a str, start: Option<i64>, end: Option<i64>) -> (usize, &'a str) {
+fn window(text: &str, start: Option<i64>, end: Option<i64>) -> (usize, &str) {
     let length = text.chars().count() as i64;
     let place = |index: i64| (if index < 0 { index + length } else { index }).clamp(0, length) as usize;
     let (start, end) = (place(start.unwrap_or(0)), place(end.unwrap_or(length)));
@@ -290,9 +290,9 @@ fn title(text: &str) -> String {
     let mut inside = false;
     for character in text.chars() {
         if inside {
-            out.extend(character.to_lowercase())
+            out.extend(character.to_lowercase());
         } else {
-            out.extend(character.to_uppercase())
+            out.extend(character.to_uppercase());
         }
         inside = character.is_alphabetic();
     }

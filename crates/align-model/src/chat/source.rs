@@ -1,13 +1,16 @@
 //! A template's source, made ready for an engine that differs from Jinja in three things.
 //!
 //! `{% generation %}` is an extension by which a template marks what the assistant wrote: its tags become those of a
-//! call block. A loop over none fails in Python and is taken for empty here: what a loop iterates over goes through a
+//! scope whose ends call functions that note the place. A loop over none fails in Python and is taken for empty here: what a loop iterates over goes through a
 //! function that refuses it. An assignment to a namespace does not count as its use here, so a macro or call block would
 //! not see the namespace: the assigned expression comes to mention it. Everything else of the source stays as it is, so
 //! that whitespace control acts on the tags as written and line numbers stay right.
 
-/// The name of the function that a generation block calls.
-pub(super) const GENERATION_BLOCK: &str = "__generation_block";
+/// The name of the function that a generation block calls where it begins.
+pub(super) const GENERATION_START: &str = "__generation_start";
+
+/// The name of the function that a generation block calls where it ends.
+pub(super) const GENERATION_END: &str = "__generation_end";
 
 /// The name of the function that what a loop iterates over goes through.
 pub(super) const ITERATE: &str = "__iterate";
@@ -19,17 +22,31 @@ pub(super) struct Source {
     pub(super) text: String,
     /// Whether the template has generation blocks.
     pub(super) generation_blocks: bool,
+    /// Whether one of them lies in a macro or another block whose text is not written at once, so that its place is
+    /// not known while it is rendered.
+    pub(super) misplaced_generation_block: bool,
 }
 
 impl Source {
     /// Makes a source ready.
     pub(super) fn new(written: &str) -> Self {
         let written = written.replace("\r\n", "\n").replace('\r', "\n");
-        let mut source = Self { text: String::with_capacity(written.len()), generation_blocks: false };
-        let mut copied = 0;
+        let mut source = Self {
+            text: String::with_capacity(written.len()),
+            generation_blocks: false,
+            misplaced_generation_block: false,
+        };
+        let (mut copied, mut captures) = (0, 0usize);
         for tag in tags(&written) {
+            let body = &written[tag.start..tag.end];
+            match captures_text(statement(body)) {
+                Some(true) => captures += 1,
+                Some(false) => captures = captures.saturating_sub(1),
+                None => {}
+            }
+            source.misplaced_generation_block |= captures > 0 && statement(body) == "generation";
             source.text.push_str(&written[copied..tag.start]);
-            source.push_tag(&written[tag.start..tag.end]);
+            source.push_tag(body);
             copied = tag.end;
         }
         source.text.push_str(&written[copied..]);
@@ -45,11 +62,11 @@ impl Source {
         match word {
             "generation" => {
                 self.generation_blocks = true;
-                self.text.push_str("call ");
-                self.text.push_str(GENERATION_BLOCK);
-                self.text.push_str("()");
+                self.text.extend(["with ", GENERATION_START, " = ", GENERATION_START, "()"]);
             }
-            "endgeneration" => self.text.push_str("endcall"),
+            "endgeneration" => {
+                self.text.extend(["set ", GENERATION_END, " = ", GENERATION_END, "() %}{% endwith"]);
+            }
             _ => match (iterated(word), assigned_namespace(word)) {
                 (Some((start, end)), _) => {
                     self.text.extend([&word[..start], ITERATE, "(", &word[start..end], ")", &word[end..]]);
@@ -67,6 +84,18 @@ impl Source {
 /// The statement of a tag, without whitespace control and surrounding space.
 fn statement(body: &str) -> &str {
     body.trim_start_matches(['-', '+']).trim_end_matches(['-', '+']).trim()
+}
+
+/// Whether a statement begins (or ends) a block whose text is kept aside before it is written.
+fn captures_text(statement: &str) -> Option<bool> {
+    let (word, rest) =
+        statement.split_once(|c: char| c.is_whitespace() || c == '(').unwrap_or((statement, ""));
+    match word {
+        "macro" | "call" | "filter" => Some(true),
+        "set" if !rest.contains('=') => Some(true),
+        "endmacro" | "endcall" | "endfilter" | "endset" => Some(false),
+        _ => None,
+    }
 }
 
 /// The insides of all block tags, outside of comments and raw blocks.
@@ -158,10 +187,9 @@ fn tag_end(source: &str, from: usize, close: &str) -> Option<usize> {
         match (quote, bytes[index]) {
             (Some(_), b'\\') => index += 1,
             (Some(open), byte) if byte == open => quote = None,
-            (Some(_), _) => {}
             (None, byte @ (b'"' | b'\'')) => quote = Some(byte),
             (None, _) if bytes[index..].starts_with(close.as_bytes()) => return Some(index + close.len()),
-            (None, _) => {}
+            _ => {}
         }
         index += 1;
     }
@@ -193,10 +221,24 @@ mod tests {
     #[test]
     fn generation_tags_are_rewritten_in_place() {
         let source = Source::new("a{%- generation -%}b{% endgeneration%}\n{%+generation%}");
-        assert!(source.generation_blocks);
-        let call = format!("call {GENERATION_BLOCK}()");
-        assert_eq!(source.text, format!("a{{%- {call} -%}}b{{% endcall%}}\n{{%+{call}%}}"));
+        assert!(source.generation_blocks && !source.misplaced_generation_block);
+        let start = "with __generation_start = __generation_start()";
+        let end = "set __generation_end = __generation_end() %}{% endwith";
+        assert_eq!(source.text, format!("a{{%- {start} -%}}b{{% {end}%}}\n{{%+{start}%}}"));
         assert!(Source::new("{% raw %}{% endraw %}{% generation %}x{% endgeneration %}").generation_blocks);
+    }
+
+    #[test]
+    fn generation_blocks_in_captured_text_are_found() {
+        for (source, misplaced) in [
+            ("{% macro f() %}{% generation %}{% endgeneration %}{% endmacro %}", true),
+            ("{% set x %}{% generation %}{% endgeneration %}{% endset %}", true),
+            ("{%- filter upper -%}{%- generation -%}{% endgeneration %}{% endfilter %}", true),
+            ("{% macro f(a=1) %}{% endmacro %}{% generation %}{% endgeneration %}", false),
+            ("{% set x = 1 %}{% set y|trim %}{% endset %}{% generation %}{% endgeneration %}", false),
+        ] {
+            assert_eq!(Source::new(source).misplaced_generation_block, misplaced, "{source}");
+        }
     }
 
     #[test]
@@ -211,11 +253,9 @@ mod tests {
             "{% set x = '{% generation %}' %}",
             "{% if a in b %}{% endif %}{% format in b %}",
         ] {
-            assert_eq!(
-                Source::new(source),
-                Source { text: source.into(), generation_blocks: false },
-                "{source}"
-            );
+            let prepared = Source::new(source);
+            assert_eq!(prepared.text, source);
+            assert!(!prepared.generation_blocks, "{source}");
         }
     }
 

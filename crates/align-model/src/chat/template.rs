@@ -10,7 +10,7 @@ use super::{
     ChatError, Message, continuation,
     environment::{RaisedByTemplate, environment, from_json},
     generation::GenerationTracker,
-    source::{GENERATION_BLOCK, Source},
+    source::{GENERATION_END, GENERATION_START, Source},
     strftime::format_date,
 };
 use crate::tokenizer::Tokenizer;
@@ -32,6 +32,7 @@ pub struct RenderOptions {
 
 impl RenderOptions {
     /// The options by which a model is asked for its next message.
+    #[must_use] 
     pub fn prompt() -> Self {
         Self { add_generation_prompt: true, ..Self::default() }
     }
@@ -53,6 +54,7 @@ pub struct ChatTemplate {
     source: Arc<str>,
     environment: Arc<Environment<'static>>,
     generation_blocks: bool,
+    misplaced_generation_block: bool,
 }
 
 impl ChatTemplate {
@@ -63,7 +65,7 @@ impl ChatTemplate {
     /// Where the source is not valid Jinja.
     pub fn new(name: impl Into<String>, source: impl Into<Arc<str>>) -> Result<Self, ChatError> {
         let (name, source) = (name.into(), source.into());
-        let Source { text, generation_blocks } = Source::new(&source);
+        let Source { text, generation_blocks, misplaced_generation_block } = Source::new(&source);
         let invalid = |error: Error| ChatError::Syntax {
             template: name.clone(),
             line: error.line().unwrap_or(0),
@@ -71,32 +73,49 @@ impl ChatTemplate {
         };
         let mut environment = environment().map_err(invalid)?;
         environment.add_template_owned(TEMPLATE, text).map_err(invalid)?;
-        Ok(Self { name, source, environment: Arc::new(environment), generation_blocks })
+        Ok(Self {
+            name,
+            source,
+            environment: Arc::new(environment),
+            generation_blocks,
+            misplaced_generation_block,
+        })
     }
 
     /// The template's name.
+    #[must_use] 
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The template as it was written.
+    #[must_use] 
     pub fn source(&self) -> &str {
         &self.source
     }
 
     /// Whether the template marks what the assistant wrote.
+    #[must_use] 
     pub fn has_generation_blocks(&self) -> bool {
         self.generation_blocks
     }
 
-    /// The text, the spans of its generation blocks, and whether each of those was found at its place.
+    /// Whether a generation block lies where its place in the text cannot be told.
+    pub(super) fn has_misplaced_generation_block(&self) -> bool {
+        self.misplaced_generation_block
+    }
+
     fn render(
         &self,
         variables: Map<String, Value>,
         now: Option<NaiveDateTime>,
-    ) -> Result<(Rendered, bool), ChatError> {
+    ) -> Result<Rendered, ChatError> {
         let tracker = Arc::new(GenerationTracker::default());
-        let functions = [(GENERATION_BLOCK, tracker.function()), ("strftime_now", strftime_now(now))];
+        let functions = [
+            (GENERATION_START, tracker.start_function()),
+            (GENERATION_END, tracker.end_function()),
+            ("strftime_now", strftime_now(now)),
+        ];
         let variables = variables.iter().map(|(name, value)| (name.as_str(), from_json(value)));
         let context = minijinja::Value::from_pairs(functions.into_iter().chain(variables));
         let mut bytes = Vec::new();
@@ -106,8 +125,7 @@ impl ChatTemplate {
             .map(drop)
             .map_err(|error| self.failure(&error))?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        let (generation_spans, in_place) = tracker.spans(&text);
-        Ok((Rendered { text, generation_spans }, in_place))
+        Ok(Rendered { text, generation_spans: tracker.spans() })
     }
 
     fn failure(&self, error: &Error) -> ChatError {
@@ -138,11 +156,13 @@ pub struct ChatTemplates {
 
 impl ChatTemplates {
     /// A model's only template.
+    #[must_use] 
     pub fn single(template: ChatTemplate, special_tokens: Map<String, Value>) -> Self {
         Self { templates: vec![template], special_tokens }
     }
 
     /// Several templates, told apart by their names.
+    #[must_use] 
     pub fn several(templates: Vec<ChatTemplate>, special_tokens: Map<String, Value>) -> Self {
         Self { templates, special_tokens }
     }
@@ -165,6 +185,7 @@ impl ChatTemplates {
     }
 
     /// Every template.
+    #[must_use] 
     pub fn templates(&self) -> &[ChatTemplate] {
         &self.templates
     }
@@ -206,7 +227,7 @@ impl ChatTemplates {
         options: &RenderOptions,
     ) -> Result<Rendered, ChatError> {
         let template = self.select(options.template.as_deref(), tools)?;
-        self.render_with(template, messages, tools, options).map(|(rendered, _)| rendered)
+        self.render_with(template, messages, tools, options)
     }
 
     pub(super) fn render_with(
@@ -215,7 +236,7 @@ impl ChatTemplates {
         messages: &[Message],
         tools: Option<&[Value]>,
         options: &RenderOptions,
-    ) -> Result<(Rendered, bool), ChatError> {
+    ) -> Result<Rendered, ChatError> {
         if messages.is_empty() {
             return Err(ChatError::EmptyConversation);
         }
@@ -235,12 +256,12 @@ impl ChatTemplates {
         for (name, value) in self.special_tokens.iter().chain(&options.variables) {
             variables.insert(name.clone(), value.clone());
         }
-        let (mut rendered, in_place) = template.render(variables, options.now)?;
+        let mut rendered = template.render(variables, options.now)?;
         if let Some(final_message) = continued {
             rendered.text = continuation::cut_after(&rendered.text, &final_message)?;
             clip(&mut rendered);
         }
-        Ok((rendered, in_place))
+        Ok(rendered)
     }
 
     fn names(&self) -> String {
@@ -286,5 +307,129 @@ fn clip(rendered: &mut Rendered) {
     rendered.generation_spans.retain(|span| span.start < length);
     for span in &mut rendered.generation_spans {
         span.end = span.end.min(length);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn single(source: &str) -> ChatTemplates {
+        ChatTemplates::single(ChatTemplate::new("default", source).unwrap(), Map::new())
+    }
+
+    fn render(source: &str, options: &RenderOptions) -> Result<String, ChatError> {
+        single(source).render(&[Message::user("Hi")], None, options).map(|rendered| rendered.text)
+    }
+
+    fn plain(source: &str) -> Result<String, ChatError> {
+        render(source, &RenderOptions::default())
+    }
+
+    #[test]
+    fn a_syntax_error_names_its_line() {
+        let error = ChatTemplate::new("rag", "a\n{% generation %}\n{% if %}").unwrap_err();
+        assert!(
+            matches!(&error, ChatError::Syntax { template, line: 3, .. } if template == "rag"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_refusal_keeps_its_words() {
+        let error =
+            plain("{% for m in messages %}{{ raise_exception('No ' ~ m.role) }}{% endfor %}").unwrap_err();
+        assert!(matches!(&error, ChatError::Raised { message, .. } if message == "No user"), "{error}");
+        let in_macro =
+            plain("{% macro f() %}{{ raise_exception('No') }}{% endmacro %}{{ f() }}").unwrap_err();
+        assert!(matches!(in_macro, ChatError::Raised { .. }), "{in_macro}");
+    }
+
+    #[test]
+    fn a_failure_names_its_line() {
+        for source in
+            ["\n{{ messages.x.y }}", "\n{% for t in tools %}{% endfor %}", "\n{{ 'a' + 1 }}", "\n{{ f() }}"]
+        {
+            let error = plain(source).unwrap_err();
+            assert!(matches!(error, ChatError::Render { line: 2, .. }), "{source}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_date_comes_from_the_caller() {
+        let source = "{{ strftime_now('%d %b %Y') }}";
+        assert!(matches!(plain(source), Err(ChatError::ClockMissing { .. })));
+        let now = chrono::NaiveDate::from_ymd_opt(2024, 7, 26).and_then(|day| day.and_hms_opt(0, 0, 0));
+        let options = RenderOptions { now, ..RenderOptions::default() };
+        assert_eq!(render(source, &options).unwrap(), "26 Jul 2024");
+        assert!(matches!(render("{{ strftime_now('%Q') }}", &options), Err(ChatError::DateFormat { .. })));
+    }
+
+    #[test]
+    fn an_empty_conversation_is_refused() {
+        let error = single("a").render(&[], None, &RenderOptions::default()).unwrap_err();
+        assert!(matches!(error, ChatError::EmptyConversation));
+    }
+
+    #[test]
+    fn templates_are_chosen_as_in_transformers() {
+        let template = |name: &str| ChatTemplate::new(name, name).unwrap();
+        let templates = ChatTemplates::several(vec![template("default"), template("tool_use")], Map::new());
+        let chosen = |tools: Option<&[Value]>, name: Option<&str>| {
+            let options = RenderOptions { template: name.map(String::from), ..RenderOptions::default() };
+            templates.render(&[Message::user("Hi")], tools, &options).map(|rendered| rendered.text)
+        };
+        assert_eq!(chosen(None, None).unwrap(), "default");
+        assert_eq!(chosen(Some(&[json!({})]), None).unwrap(), "tool_use");
+        assert_eq!(chosen(Some(&[json!({})]), Some("default")).unwrap(), "default");
+        let error = chosen(None, Some("rag")).unwrap_err().to_string();
+        assert_eq!(error, "there is no chat template `rag` (there are: default, tool_use)");
+        let templates = ChatTemplates::several(vec![template("tool_use"), template("rag")], Map::new());
+        assert!(matches!(templates.select(None, None), Err(ChatError::NoDefault { .. })));
+        assert!(matches!(
+            ChatTemplates::several(Vec::new(), Map::new()).select(None, None),
+            Err(ChatError::NoTemplate)
+        ));
+    }
+
+    #[test]
+    fn variables_win_over_special_tokens() {
+        let special_tokens = json!({"bos_token": "<s>", "eos_token": "</s>"}).as_object().unwrap().clone();
+        let template =
+            ChatTemplate::new("default", "{{ bos_token }}{{ eos_token }}{{ tools is none }}").unwrap();
+        let variables = json!({"eos_token": "!"}).as_object().unwrap().clone();
+        let options = RenderOptions { variables, ..RenderOptions::default() };
+        let rendered =
+            ChatTemplates::single(template, special_tokens).render(&[Message::user("a")], None, &options);
+        assert_eq!(rendered.unwrap().text, "<s>!True");
+    }
+
+    #[test]
+    fn a_message_can_be_continued() {
+        let kept = "{% for m in messages %}{{ m.role }}: {{ m.content }}</s>{% endfor %}";
+        let trimmed = "{% for m in messages %}{{ m.role }}: {{ m.content | trim }}</s>{% endfor %}";
+        let messages = [Message::user("Hi"), Message::assistant("One, ")];
+        let options = RenderOptions { continue_final_message: true, ..RenderOptions::default() };
+        let text =
+            |source: &str| single(source).render(&messages, None, &options).map(|rendered| rendered.text);
+        assert_eq!(text(kept).unwrap(), "user: Hi</s>assistant: One, ");
+        assert_eq!(text(trimmed).unwrap(), "user: Hi</s>assistant: One,");
+        assert!(matches!(text("{{ messages[0].content }}"), Err(ChatError::FinalMessageLost { .. })));
+        assert!(matches!(text("{{ messages }}"), Err(ChatError::NothingToContinue { .. })));
+        let both = RenderOptions { add_generation_prompt: true, ..options.clone() };
+        assert!(matches!(render(kept, &both), Err(ChatError::PromptAndContinuation)));
+        let silent = [Message::user("Hi"), Message::assistant("").with("content", Value::Null)];
+        let error = single(kept).render(&silent, None, &options).unwrap_err();
+        assert!(matches!(error, ChatError::NothingToContinue { .. }));
+    }
+
+    #[test]
+    fn spans_count_characters() {
+        let source = "é{% for m in messages %}\n  {%- generation %} {{ m.content }}ü{% endgeneration %}.\n{% endfor %}";
+        let rendered = single(source).render(&[Message::user("ä")], None, &RenderOptions::default()).unwrap();
+        assert_eq!(rendered.text, "é äü.\n");
+        assert_eq!(rendered.generation_spans, std::slice::from_ref(&(1..4)));
     }
 }

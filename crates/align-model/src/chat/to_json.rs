@@ -84,7 +84,7 @@ impl JsonWriter {
     }
 
     fn object(&self, out: &mut String, value: &Value, depth: usize) -> Result<(), Error> {
-        let pairs = value.as_object().and_then(|object| object.try_iter_pairs());
+        let pairs = value.as_object().and_then(minijinja::value::DynObject::try_iter_pairs);
         let mut pairs: Vec<_> =
             pairs.into_iter().flatten().map(|(key, item)| (key_text(&key), item)).collect();
         if self.sort_keys {
