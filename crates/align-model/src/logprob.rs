@@ -11,6 +11,7 @@
 //! ```
 
 mod head;
+mod rows;
 mod targets;
 
 use burn::{
@@ -237,7 +238,7 @@ fn leaves(chunk: &ChunkScores) -> TokenScores {
         entropies: chunk.entropies.clone().squeeze_dim(1),
         uniform_log_probs: chunk.uniform_log_probs.clone().squeeze_dim(1),
         divergences: chunk.divergence.as_ref().map(|(divergence, _)| divergence.clone().squeeze_dim(1)),
-        correct: chunk.correct().squeeze_dim(1),
+        correct: chunk.correct.clone().squeeze_dim(1),
     }
 }
 

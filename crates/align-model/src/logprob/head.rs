@@ -1,6 +1,8 @@
 //! What one chunk of logits says of its targets, and the gradient back to those logits.
 
-use burn::tensor::{IndexingUpdateOp, Int, Tensor, activation::softmax};
+use burn::tensor::{IndexingUpdateOp, Int, Tensor};
+
+use super::rows::RowSums;
 
 /// Quantities of one chunk, with what the gradient needs. Plain tensors, without a graph.
 #[derive(Debug, Clone)]
@@ -19,6 +21,8 @@ pub(super) struct ChunkScores {
     pub(super) entropies: Tensor<2>,
     /// The mean log-probability over the vocabulary. `[chunk, 1]`
     pub(super) uniform_log_probs: Tensor<2>,
+    /// 1 where the most likely token is the target, else 0. `[chunk, 1]`
+    pub(super) correct: Tensor<2>,
     /// KL divergence from the reference's distribution, and `log π − log π_ref`, `[chunk, vocab]`.
     pub(super) divergence: Option<(Tensor<2>, Tensor<2>)>,
 }
@@ -37,16 +41,12 @@ impl ChunkScores {
     /// `logits`, `reference`: `[chunk, vocab]`; `tokens`: `[chunk]`.
     pub(super) fn new(logits: Tensor<2>, tokens: Tensor<1, Int>, reference: Option<Tensor<2>>) -> Self {
         let tokens = tokens.unsqueeze_dim(1);
-        let probabilities = softmax(logits.clone(), 1);
-        // The largest probability is 1/Σ exp(logit − max), so no second pass of exponentials is needed.
-        let normaliser = logits.clone().max_dim(1) - probabilities.clone().max_dim(1).log();
+        let RowSums { probabilities, normaliser, entropies, uniform_log_probs, most_likely } = RowSums::new(&logits);
         let log_probs = logits.clone().gather(1, tokens.clone()) - normaliser.clone();
-        let entropies = normaliser.clone() - (probabilities.clone() * logits.clone()).sum_dim(1);
-        let uniform_log_probs = logits.clone().mean_dim(1) - normaliser.clone();
+        let correct = most_likely.equal(tokens.clone()).float();
         let divergence = reference.map(|reference| {
-            let largest = reference.clone().max_dim(1);
-            let sum = (reference.clone() - largest.clone()).exp().sum_dim(1);
-            let ratio = logits.clone() - normaliser.clone() - (reference - largest - sum.log());
+            let reference_log_probs = reference.clone() - RowSums::new(&reference).normaliser;
+            let ratio = logits.clone() - normaliser.clone() - reference_log_probs;
             ((probabilities.clone() * ratio.clone()).sum_dim(1), ratio)
         });
         Self {
@@ -57,13 +57,9 @@ impl ChunkScores {
             log_probs,
             entropies,
             uniform_log_probs,
+            correct,
             divergence,
         }
-    }
-
-    /// Whether the most likely token is the target, as 0 and 1. `[chunk, 1]`
-    pub(super) fn correct(&self) -> Tensor<2> {
-        self.logits.clone().argmax(1).equal(self.tokens.clone()).float()
     }
 
     /// The gradient with respect to the logits, `[chunk, vocab]`:
