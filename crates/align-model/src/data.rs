@@ -18,6 +18,7 @@
 mod error;
 mod jsonl;
 mod messages;
+mod order;
 mod row;
 mod sft;
 
@@ -29,6 +30,7 @@ use serde_json::{Map, Value};
 
 pub use error::{DataError, RecordError};
 pub use jsonl::read_jsonl;
+pub use order::ShuffledBatches;
 pub use row::{Form, Row};
 pub use sft::{SftRecord, TemplateColumns};
 

@@ -46,7 +46,7 @@ pub struct Encoding {
 
 impl Encoding {
     /// The first token that covers a character; `None` where none does.
-    #[must_use] 
+    #[must_use]
     pub fn token_at(&self, character: usize) -> Option<usize> {
         self.offsets.iter().position(|&(start, end)| (start..end).contains(&character))
     }
@@ -150,98 +150,98 @@ impl Tokenizer {
     }
 
     /// Decodes tokens one by one, as they are generated.
-    #[must_use] 
+    #[must_use]
     pub fn decode_stream(&self, special: SpecialTokenText) -> DecodeStream {
         DecodeStream::new(self.clone(), special)
     }
 
     /// The id of a token; `None` where there is no such token.
-    #[must_use] 
+    #[must_use]
     pub fn token_to_id(&self, token: &str) -> Option<u32> {
         self.inner.tokenizer.token_to_id(token)
     }
 
     /// The token of an id, as the vocabulary writes it; `None` where there is no such id.
-    #[must_use] 
+    #[must_use]
     pub fn id_to_token(&self, id: u32) -> Option<String> {
         self.inner.tokenizer.id_to_token(id)
     }
 
     /// The number of tokens, added ones included.
-    #[must_use] 
+    #[must_use]
     pub fn vocab_size(&self) -> usize {
         self.inner.tokenizer.get_vocab_size(true)
     }
 
     /// Whether an id is a special token, one that [`SpecialTokenText::Skip`] leaves out.
-    #[must_use] 
+    #[must_use]
     pub fn is_special(&self, id: u32) -> bool {
         let added = self.inner.tokenizer.get_added_vocabulary();
         self.id_to_token(id).is_some_and(|token| added.is_special_token(&token))
     }
 
     /// The token that begins a text.
-    #[must_use] 
+    #[must_use]
     pub fn bos_token(&self) -> Option<&str> {
         self.special_token("bos_token")
     }
 
     /// The token that ends a text.
-    #[must_use] 
+    #[must_use]
     pub fn eos_token(&self) -> Option<&str> {
         self.special_token("eos_token")
     }
 
     /// The token that fills up a batch.
-    #[must_use] 
+    #[must_use]
     pub fn pad_token(&self) -> Option<&str> {
         self.special_token("pad_token")
     }
 
     /// The token that stands for what the vocabulary lacks.
-    #[must_use] 
+    #[must_use]
     pub fn unk_token(&self) -> Option<&str> {
         self.special_token("unk_token")
     }
 
     /// The id of [`bos_token`](Self::bos_token).
-    #[must_use] 
+    #[must_use]
     pub fn bos_id(&self) -> Option<u32> {
         self.bos_token().and_then(|token| self.token_to_id(token))
     }
 
     /// The id of [`eos_token`](Self::eos_token).
-    #[must_use] 
+    #[must_use]
     pub fn eos_id(&self) -> Option<u32> {
         self.eos_token().and_then(|token| self.token_to_id(token))
     }
 
     /// The id of [`pad_token`](Self::pad_token).
-    #[must_use] 
+    #[must_use]
     pub fn pad_id(&self) -> Option<u32> {
         self.pad_token().and_then(|token| self.token_to_id(token))
     }
 
     /// The id of [`unk_token`](Self::unk_token).
-    #[must_use] 
+    #[must_use]
     pub fn unk_id(&self) -> Option<u32> {
         self.unk_token().and_then(|token| self.token_to_id(token))
     }
 
     /// The special tokens by their names (`bos_token`, `sep_token` …): what chat templates see.
-    #[must_use] 
+    #[must_use]
     pub fn special_tokens(&self) -> &Map<String, Value> {
         &self.inner.config.special_tokens
     }
 
     /// The chat templates by their names; `default` first where there is one.
-    #[must_use] 
+    #[must_use]
     pub fn chat_templates(&self) -> &[(String, String)] {
         &self.inner.config.chat_templates
     }
 
     /// The tokenizer configuration, without its templates.
-    #[must_use] 
+    #[must_use]
     pub fn config(&self) -> &Map<String, Value> {
         &self.inner.config.json
     }

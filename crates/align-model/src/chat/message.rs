@@ -62,13 +62,13 @@ impl Message {
     }
 
     /// The value under a key; `None` where the key is missing or null.
-    #[must_use] 
+    #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.fields.get(key).filter(|value| !value.is_null())
     }
 
     /// The content as it is: text, or a list of parts.
-    #[must_use] 
+    #[must_use]
     pub fn content(&self) -> Option<&Value> {
         self.get("content")
     }
@@ -83,7 +83,7 @@ impl Message {
     }
 
     /// The reasoning that came before the content, under whichever of its names.
-    #[must_use] 
+    #[must_use]
     pub fn reasoning_content(&self) -> Option<&Value> {
         REASONING_KEYS.iter().find_map(|key| self.get(key))
     }
@@ -104,7 +104,7 @@ impl Message {
     }
 
     /// Every key and value, in order.
-    #[must_use] 
+    #[must_use]
     pub fn fields(&self) -> &Map<String, Value> {
         &self.fields
     }

@@ -32,7 +32,7 @@ pub struct RenderOptions {
 
 impl RenderOptions {
     /// The options by which a model is asked for its next message.
-    #[must_use] 
+    #[must_use]
     pub fn prompt() -> Self {
         Self { add_generation_prompt: true, ..Self::default() }
     }
@@ -83,19 +83,19 @@ impl ChatTemplate {
     }
 
     /// The template's name.
-    #[must_use] 
+    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The template as it was written.
-    #[must_use] 
+    #[must_use]
     pub fn source(&self) -> &str {
         &self.source
     }
 
     /// Whether the template marks what the assistant wrote.
-    #[must_use] 
+    #[must_use]
     pub fn has_generation_blocks(&self) -> bool {
         self.generation_blocks
     }
@@ -156,13 +156,13 @@ pub struct ChatTemplates {
 
 impl ChatTemplates {
     /// A model's only template.
-    #[must_use] 
+    #[must_use]
     pub fn single(template: ChatTemplate, special_tokens: Map<String, Value>) -> Self {
         Self { templates: vec![template], special_tokens }
     }
 
     /// Several templates, told apart by their names.
-    #[must_use] 
+    #[must_use]
     pub fn several(templates: Vec<ChatTemplate>, special_tokens: Map<String, Value>) -> Self {
         Self { templates, special_tokens }
     }
@@ -185,7 +185,7 @@ impl ChatTemplates {
     }
 
     /// Every template.
-    #[must_use] 
+    #[must_use]
     pub fn templates(&self) -> &[ChatTemplate] {
         &self.templates
     }

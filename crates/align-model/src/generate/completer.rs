@@ -92,7 +92,8 @@ impl<M: IncrementalLm> Completer for LocalCompleter<'_, M> {
         let render = |(index, conversation): (usize, &Vec<Message>)| {
             self.prompt(conversation).map_err(|source| CompleteError::Chat { index, source })
         };
-        let prompts: Vec<Vec<u32>> = conversations.iter().enumerate().map(render).collect::<Result<_, _>>()?;
+        let prompts: Vec<Vec<u32>> =
+            conversations.iter().enumerate().map(render).collect::<Result<_, _>>()?;
         let config = GenerationConfig { samples: NonZeroUsize::MIN, ..self.generation.clone() };
         let generated = generate(self.model, &prompts, &config, Some(self.tokenizer))?;
         let completion = |generation: Generation| {

@@ -37,13 +37,17 @@ pub struct Sampled {
 #[non_exhaustive]
 pub enum GenerateError {
     /// A prompt has no tokens.
-    #[error("prompt {prompt} is empty: a model continues at least one token, such as its beginning-of-text token")]
+    #[error(
+        "prompt {prompt} is empty: a model continues at least one token, such as its beginning-of-text token"
+    )]
     EmptyPrompt {
         /// Its place in the list.
         prompt: usize,
     },
     /// A prompt fills the context.
-    #[error("prompt {prompt} has {tokens} tokens, which leaves no room in the model's context of {limit}: shorten it")]
+    #[error(
+        "prompt {prompt} has {tokens} tokens, which leaves no room in the model's context of {limit}: shorten it"
+    )]
     PromptTooLong {
         /// Its place in the list.
         prompt: usize,
@@ -53,7 +57,9 @@ pub enum GenerateError {
         limit: usize,
     },
     /// A prompt has a token that the model does not know.
-    #[error("prompt {prompt} has token {token}, the model knows {vocab}: the tokenizer belongs to another model")]
+    #[error(
+        "prompt {prompt} has token {token}, the model knows {vocab}: the tokenizer belongs to another model"
+    )]
     UnknownToken {
         /// Its place in the list.
         prompt: usize,
@@ -182,7 +188,8 @@ fn run_batch<M: IncrementalLm>(
     loop {
         choose(model, hidden, &lines, &mut rows, config, on_token)?;
         let going: Vec<bool> = rows.iter().map(|row| row.finish.is_none()).collect();
-        let kept: Vec<usize> = lines.iter().zip(&going).filter(|(_, going)| **going).map(|(&line, _)| line).collect();
+        let kept: Vec<usize> =
+            lines.iter().zip(&going).filter(|(_, going)| **going).map(|(&line, _)| line).collect();
         let (still, done) = rows.into_iter().partition(|row: &Row| row.finish.is_none());
         rows = still;
         finished.extend::<Vec<Row>>(done);
@@ -206,7 +213,8 @@ fn choose<M: IncrementalLm>(
     on_token: &mut dyn FnMut(Sampled) -> ControlFlow<()>,
 ) -> Result<(), GenerateError> {
     let vocab = model.vocab_size();
-    let data = model.logits(hidden).try_into_data().map_err(|e| GenerateError::Device { reason: e.to_string() })?;
+    let data =
+        model.logits(hidden).try_into_data().map_err(|e| GenerateError::Device { reason: e.to_string() })?;
     let logits: &[f32] = data.as_slice().map_err(|e| GenerateError::Device { reason: format!("{e:?}") })?;
     let choices: Vec<Result<Choice, SamplingError>> = rows
         .par_iter_mut()
@@ -217,11 +225,8 @@ fn choose<M: IncrementalLm>(
         .collect();
     for (row, choice) in rows.iter_mut().zip(choices) {
         let position = row.history.len();
-        let Choice { token, log_probability: log_prob } = choice.map_err(|source| GenerateError::Sampling {
-            prompt: row.prompt,
-            sample: row.sample,
-            position,
-            source,
+        let Choice { token, log_probability: log_prob } = choice.map_err(|source| {
+            GenerateError::Sampling { prompt: row.prompt, sample: row.sample, position, source }
         })?;
         row.push(token, log_prob, config, model.max_positions())?;
         let (prompt, sample, finish) = (row.prompt, row.sample, row.finish);

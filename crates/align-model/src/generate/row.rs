@@ -59,7 +59,16 @@ impl Row {
         rng.set_stream(((prompt as u64) << 32) | sample as u64);
         let text = tokenizer.filter(|_| !config.stop.strings.is_empty()).map(StopText::new);
         let history = tokens.to_vec();
-        Self { prompt, sample, prompt_length: history.len(), history, log_probs: Vec::new(), rng, text, finish: None }
+        Self {
+            prompt,
+            sample,
+            prompt_length: history.len(),
+            history,
+            log_probs: Vec::new(),
+            rng,
+            text,
+            finish: None,
+        }
     }
 
     /// Takes the next token and decides whether it is the last.

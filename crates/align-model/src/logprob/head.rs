@@ -41,7 +41,8 @@ impl ChunkScores {
     /// `logits`, `reference`: `[chunk, vocab]`; `tokens`: `[chunk]`.
     pub(super) fn new(logits: Tensor<2>, tokens: Tensor<1, Int>, reference: Option<Tensor<2>>) -> Self {
         let tokens = tokens.unsqueeze_dim(1);
-        let RowSums { probabilities, normaliser, entropies, uniform_log_probs, most_likely } = RowSums::new(&logits);
+        let RowSums { probabilities, normaliser, entropies, uniform_log_probs, most_likely } =
+            RowSums::new(&logits);
         let log_probs = logits.clone().gather(1, tokens.clone()) - normaliser.clone();
         let correct = most_likely.equal(tokens.clone()).float();
         let divergence = reference.map(|reference| {

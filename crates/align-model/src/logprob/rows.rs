@@ -132,7 +132,8 @@ mod in_host_memory {
 
         #[test]
         fn a_nan_reaches_every_sum() {
-            let logits = Tensor::<2>::from_data(TensorData::new(vec![1.0, f32::NAN], [1, 2]), &Device::flex());
+            let logits =
+                Tensor::<2>::from_data(TensorData::new(vec![1.0, f32::NAN], [1, 2]), &Device::flex());
             let sums = row_sums(logits);
             assert!(sums.normaliser.into_scalar::<f32>().is_nan());
         }

@@ -49,8 +49,8 @@ impl Default for SftConfig {
     }
 }
 
-const EIGHT: NonZeroUsize = NonZeroUsize::new(8).unwrap();
-const MAX_LENGTH: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+const EIGHT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
+const MAX_LENGTH: NonZeroUsize = NonZeroUsize::MIN.saturating_add(1023);
 
 /// What supervised fine-tuning minimises.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
