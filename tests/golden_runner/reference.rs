@@ -18,10 +18,9 @@ use super::{
     smollm2::smollm2,
 };
 
-/// transformers itself, f32 against f64, differs by 9e-5 on these.
-const LOGITS: Tolerance = Tolerance::Absolute(1e-4);
-/// Residual streams of trained models have entries in the thousands.
-const HIDDEN: Tolerance = Tolerance::OfLargest(1e-5);
+/// Residual streams of trained models have entries in the thousands and logits reach 30, so errors are measured against
+/// the largest. transformers itself, f32 against f64, differs by 3e-6 of it on these logits.
+const SCALED: Tolerance = Tolerance::OfLargest(1e-5);
 
 pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     let checkpoint = match text(&file.json, "model") {
@@ -55,15 +54,15 @@ fn logits(check: &mut Check, model: &Decoder, case: &Value) {
     let logits = model.logits(model.hidden(&batch));
     let first = rows_of(&case["logits_8x64"]);
     let corner = logits.clone().slice([0..first, 0..64]);
-    check.close("logits", &read(corner), &flat(&case["logits_8x64"]), LOGITS);
-    check.close("max", &read(logits.clone().max_dim(1)), &flat(&case["max"]), LOGITS);
+    check.close("logits", &read(corner), &flat(&case["logits_8x64"]), SCALED);
+    check.close("max", &read(logits.clone().max_dim(1)), &flat(&case["max"]), SCALED);
     let argmax: Vec<u32> = logits.argmax(1).into_data().iter::<u32>().collect();
     check.equal("argmax", &argmax, &ids(&case["argmax"]));
     let log_probs = token_log_probs(model, &batch, &Targets::all(&batch));
     let values: Vec<f64> = log_probs.values.clone().into_data().iter::<f64>().collect();
-    check.close("token_logprobs", &values, &flat(&case["token_logprobs"]), LOGITS);
+    check.close("token_logprobs", &values, &flat(&case["token_logprobs"]), SCALED);
     let sum: Vec<f64> = log_probs.summed().into_data().iter::<f64>().collect();
-    check.close("sum_logprob", &sum, &[number(&case["sum_logprob"])], LOGITS);
+    check.close("sum_logprob", &sum, &[number(&case["sum_logprob"])], SCALED);
 }
 
 fn rows_of(value: &Value) -> usize {
@@ -81,11 +80,11 @@ fn full_logits(
         arrays.read(&format!("{name}_{index}")).unwrap().values.into_iter().map(f64::from).collect()
     };
     let states = model.hidden_states(&TokenBatch::from_sequences(&[tokens]));
-    check.close("hidden_embed", &read(states[0].clone()), &stored("hidden_embed"), HIDDEN);
-    check.close("hidden_after_layer1", &read(states[1].clone()), &stored("hidden_after_layer1"), HIDDEN);
+    check.close("hidden_embed", &read(states[0].clone()), &stored("hidden_embed"), SCALED);
+    check.close("hidden_after_layer1", &read(states[1].clone()), &stored("hidden_after_layer1"), SCALED);
     let last = states[states.len() - 1].clone();
-    check.close("hidden_final_norm", &read(last.clone()), &stored("hidden_final_norm"), HIDDEN);
-    check.close("all logits", &read(model.logits(last)), &stored("logits"), LOGITS);
+    check.close("hidden_final_norm", &read(last.clone()), &stored("hidden_final_norm"), SCALED);
+    check.close("all logits", &read(model.logits(last)), &stored("logits"), SCALED);
 }
 
 fn padded(check: &mut Check, model: &Decoder, case: &Value) {
@@ -101,12 +100,12 @@ fn padded(check: &mut Check, model: &Decoder, case: &Value) {
         .zip(&stored)
         .flat_map(|(mask, row)| (0..row.len()).filter(|&t| mask[t] * mask[t + 1] != 0).map(|t| row[t]))
         .collect();
-    check.close("padded token_logprobs", &values, &expected, LOGITS);
+    check.close("padded token_logprobs", &values, &expected, SCALED);
     let last: Vec<i32> =
         batch.starts().iter().zip(batch.lengths()).map(|(s, l)| (s + l - 1) as i32).collect();
     let hidden = model.hidden(&batch).select(0, Tensor::from_data(&last[..], &model.device()));
     let corner = model.logits(hidden).narrow(1, 0, 64);
-    check.close("last_real_logits", &read(corner), &flat(&case["last_real_logits_64"]), LOGITS);
+    check.close("last_real_logits", &read(corner), &flat(&case["last_real_logits_64"]), SCALED);
 }
 
 fn generation(check: &mut Check, model: &Decoder, tokenizer: &Tokenizer, case: &Value) {

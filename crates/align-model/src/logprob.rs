@@ -51,6 +51,8 @@ pub struct LogProbPass<'a, M: CausalLm> {
     tokens: Tensor<1, Int>,
     counts: Vec<usize>,
     reference: Option<Reference<'a, M>>,
+    /// Positions whose logits exist at once, at most.
+    rows_at_once: usize,
 }
 
 /// The reference's head and its hidden states at the targets' positions, `[targets, hidden]`.
@@ -77,7 +79,19 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
             tokens,
             counts: targets.counts().to_vec(),
             reference: None,
+            rows_at_once: (LOGITS_AT_ONCE / model.vocab_size()).max(1),
         }
+    }
+
+    /// Holds the logits of at most so many positions at once, instead of as many as fit 64 MiB.
+    ///
+    /// # Panics
+    /// If `rows` is 0.
+    #[must_use]
+    pub fn in_chunks_of(mut self, rows: usize) -> Self {
+        assert!(rows > 0, "a chunk needs at least one row");
+        self.rows_at_once = rows;
+        self
     }
 
     /// Also runs a reference model, without gradients, so that the scores have the exact divergence from it.
@@ -103,7 +117,7 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
         self.join(chunks, |values| self.leaf(values))
     }
 
-    /// The gradients of `loss`, a single number made of `scores`, with respect to the model's parameters.
+    /// The gradients of `loss`, a single number `[1]` made of `scores`, with respect to the model's parameters.
     ///
     /// # Panics
     /// If the model's parameters have no gradients.
@@ -195,9 +209,8 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
     /// Start and length of each chunk of targets.
     fn chunks(&self) -> impl Iterator<Item = (usize, usize)> + use<M> {
         let total: usize = self.counts.iter().sum();
-        let rows = (LOGITS_AT_ONCE / self.model.vocab_size()).max(1);
         // Equal chunks: a small last one would cost as much as a full one.
-        let rows = total.div_ceil(total.div_ceil(rows));
+        let rows = total.div_ceil(total.div_ceil(self.rows_at_once));
         (0..total).step_by(rows).map(move |start| (start, rows.min(total - start)))
     }
 

@@ -36,7 +36,7 @@ impl ParameterSource for RandomParameters<'_> {
 
     fn parameter(&mut self, path: &str, shape: &[usize]) -> Result<Vec<f32>, Self::Error> {
         let count = shape.iter().product();
-        if path.ends_with(".bias") {
+        if path.rsplit('.').next() == Some("bias") {
             return Ok(vec![0.0; count]);
         }
         if shape.len() == 1 {
@@ -72,12 +72,12 @@ impl<'a, S: ParameterSource> Builder<'a, S> {
     pub(super) fn within<T>(
         &mut self,
         field: impl Into<String>,
-        build: impl FnOnce(&mut Self) -> Result<T, S::Error>,
+        make: impl FnOnce(&mut Self) -> Result<T, S::Error>,
     ) -> Result<T, S::Error> {
         self.path.push(field.into());
-        let built = build(self);
+        let made = make(self);
         self.path.pop();
-        built
+        made
     }
 
     /// A parameter that is a field of the current module.

@@ -102,7 +102,9 @@ mod in_host_memory {
             shifts += f64::from(shift);
         }
         let scale = (1.0 / sum) as f32;
-        probabilities.iter_mut().for_each(|p| *p *= scale);
+        for p in probabilities.iter_mut() {
+            *p *= scale;
+        }
         let log_sum = sum.ln();
         Sums {
             normaliser: (f64::from(largest) + log_sum) as f32,

@@ -42,7 +42,7 @@ impl std::fmt::Debug for Checkpoint {
         f.debug_struct("Checkpoint")
             .field("path", &self.path)
             .field("architecture", &self.architecture)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

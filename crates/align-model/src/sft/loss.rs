@@ -58,7 +58,7 @@ pub fn smoothed_nll_loss(
 /// ```
 ///
 /// # Source
-/// Wu et al. 2025, *On the Generalization of SFT*, [arXiv:2508.05629](https://arxiv.org/abs/2508.05629), Eq. 9.
+/// Wu et al. 2025, *On the Generalization of SFT*, [arXiv:2508.05629](https://arxiv.org/abs/2508.05629).
 ///
 /// # Shapes
 /// - `log_probs`, result: `[targets]`; nothing is reduced

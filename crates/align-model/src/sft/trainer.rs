@@ -127,8 +127,7 @@ impl<M: CausalLm> SftTrainer<M> {
     /// If settings contradict each other.
     pub fn new(model: M, config: &SftConfig, total_steps: u64) -> Result<Self, SftConfigError> {
         config.check()?;
-        let device = model.device();
-        let model = if device.is_autodiff() { model } else { model.fork(&device.autodiff()) };
+        let model = if model.device().is_autodiff() { model } else { model.train() };
         Ok(Self {
             model: Some(model),
             loss: config.loss,
