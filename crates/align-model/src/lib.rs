@@ -1,16 +1,59 @@
 //! Causal language models on burn: loading, text, generation, log-probabilities, training, supervised fine-tuning.
 //!
-//! The layers, in reading order; each imports only from those above it.
+//! Everything that aligns a model starts from one that runs: this crate reads Hugging Face directories and GGUF files,
+//! renders chat templates, samples in batches, scores tokens without ever holding all logits, and trains. The other crates
+//! of the workspace add objectives; they do not touch a tensor that this crate could have given them.
+//!
+//! # Layers
+//! Each imports only from those above it.
+//!
+//! | layer | modules |
+//! | --- | --- |
+//! | numbers and devices | [`number`], [`device`] |
+//! | text and data | [`tokenizer`], [`chat`], [`data`] |
+//! | models | [`causal_lm`], [`decoder`], [`pretrained`] |
+//! | what models say | [`logprob`], [`generate`] |
+//! | training | [`train`] |
+//! | fine-tuning | [`sft`] |
+//!
+//! # Features
+//! No backend is enabled by default: `flex` (CPU), `wgpu`, `vulkan`, `metal`, `cuda`, `rocm`, each forwarded to burn, and
+//! `fusion`. `gguf` reads GGUF files.
+//!
+//! # Example
+//! ```no_run
+//! use align_model::{generate::{GenerationConfig, generate}, pretrained::Checkpoint, tokenizer::SpecialTokens};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let checkpoint = Checkpoint::open("models/SmolLM2-135M-Instruct".as_ref())?;
+//! let model = checkpoint.load(&"flex".parse::<align_model::device::DeviceName>()?.open()?)?;
+//! let prompt = checkpoint.tokenizer()?.encode("Once upon a time", SpecialTokens::Add)?;
+//! let story = generate(&model, &[prompt], &GenerationConfig::default(), None)?;
+//! println!("{:?}: {:?}", story[0][0].finish, story[0][0].tokens);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod number;
+
+pub mod device;
+
+pub mod tokenizer;
+
+pub mod chat;
+
+pub mod data;
 
 pub mod causal_lm;
-pub mod chat;
-pub mod data;
+
 pub mod decoder;
-pub mod device;
-pub mod generate;
-pub mod logprob;
-pub mod number;
+
 pub mod pretrained;
-pub mod sft;
-pub mod tokenizer;
+
+pub mod logprob;
+
+pub mod generate;
+
 pub mod train;
+
+pub mod sft;

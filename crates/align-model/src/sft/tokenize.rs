@@ -161,11 +161,15 @@ impl<'a> SftTokenizer<'a> {
             }
             SftRecord::PromptCompletionChat { prompt, completion, template } => {
                 let messages: Vec<Message> = prompt.iter().chain(completion).cloned().collect();
+                let prompt = self.render(prompt, template, true)?;
                 if self.loss_on == LossOn::Assistant {
-                    return self.assistant(&messages, template);
+                    // What the assistant says in the prompt is given, not learnt: both marks must be set.
+                    let mut whole = self.assistant(&messages, template)?;
+                    whole.example.is_target.iter_mut().take(prompt.len()).for_each(|target| *target = false);
+                    return Ok(whole);
                 }
                 let tokens = self.render(&messages, template, false)?;
-                Ok(self.after(tokens, &self.render(prompt, template, true)?))
+                Ok(self.after(tokens, &prompt))
             }
         }
     }
