@@ -1,2 +1,61 @@
-//! The `align` command.
-fn main() {}
+//! The `align` command: fine-tunes language models, generates and talks.
+//!
+//! Every subcommand reads its arguments and files, checks them before anything expensive begins, and calls the
+//! libraries; what it prints and what time it is are this program's business alone.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its user")]
+
+mod args;
+mod commands;
+mod model;
+mod output;
+mod progress;
+mod prompts;
+mod quickstart;
+mod run_file;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Arguments, Command};
+
+/// The CPU backend allocates with every operation.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Sft(args) => commands::sft::run(&args),
+        Command::Generate(args) => commands::generate::run(&args),
+        Command::Chat(args) => commands::chat::run(&args),
+        Command::Quickstart(args) => commands::quickstart::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", explained(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error and what it is because of, one a line.
+fn explained(error: &anyhow::Error) -> String {
+    let causes = error.chain().skip(1).map(|cause| format!("\n  because: {cause}"));
+    format!("error: {error}{}", causes.collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn an_error_says_why() {
+        let error =
+            anyhow::Result::<()>::Err(anyhow::anyhow!("no such file")).context("cannot read x").unwrap_err();
+        assert_eq!(explained(&error), "error: cannot read x\n  because: no such file");
+    }
+}

@@ -90,6 +90,12 @@ impl Decoder {
         &self.config
     }
 
+    /// Number of weights; a head that is the embedding matrix itself counts once.
+    #[must_use]
+    pub fn parameter_count(&self) -> usize {
+        self.num_params()
+    }
+
     /// The residual stream before the first block, after every block, and after the final norm: `layers + 2` tensors of
     /// shape `[tokens, hidden]`.
     #[must_use]

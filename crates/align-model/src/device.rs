@@ -3,12 +3,14 @@
 use std::str::FromStr;
 
 use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
 
 /// A device as a user names it, before anything is started on it.
 ///
 /// Parsing checks the spelling alone; [`DeviceName::open`] checks that the backend was compiled in and, on the graphics
 /// APIs, that the adapter is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct DeviceName {
     backend: Backend,
     index: Option<usize>,
@@ -89,6 +91,20 @@ impl FromStr for DeviceName {
     }
 }
 
+impl TryFrom<String> for DeviceName {
+    type Error = DeviceError;
+
+    fn try_from(name: String) -> Result<Self, DeviceError> {
+        name.parse()
+    }
+}
+
+impl From<DeviceName> for String {
+    fn from(name: DeviceName) -> Self {
+        name.to_string()
+    }
+}
+
 fn bad_index(name: &str, index: &str) -> DeviceError {
     DeviceError::BadIndex { name: name.into(), index: index.into() }
 }
@@ -114,6 +130,9 @@ impl Backend {
 }
 
 impl DeviceName {
+    /// The CPU.
+    pub const FLEX: Self = Self { backend: Backend::Flex, index: None };
+
     /// Starts the device.
     ///
     /// # Errors
@@ -172,6 +191,14 @@ mod tests {
         for name in ["flex", "vulkan:0", "metal", "wgpu", "cuda:1", "rocm"] {
             assert_eq!(name.parse::<DeviceName>().unwrap().to_string(), name);
         }
+    }
+
+    #[test]
+    fn configurations_hold_names() {
+        let name: DeviceName = serde_json::from_str("\"cuda:1\"").unwrap();
+        assert_eq!(serde_json::to_string(&name).unwrap(), "\"cuda:1\"");
+        let error = serde_json::from_str::<DeviceName>("\"tpu\"").unwrap_err();
+        assert!(error.to_string().contains("unknown device `tpu`"), "{error}");
     }
 
     #[test]

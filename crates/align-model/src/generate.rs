@@ -5,9 +5,11 @@ mod config;
 mod generator;
 mod row;
 pub mod sampling;
+mod text;
 
 pub use completer::{CompleteError, Completer, Completion, LocalCompleter};
 pub use config::{GenerationConfig, StopAt};
 pub use generator::{GenerateError, Sampled, generate, generate_streaming};
 pub use row::{Finish, Generation};
 pub use sampling::{Choice, Decoding, Distribution, Kept, Sampling, SamplingConfig, SamplingError};
+pub use text::TextStream;

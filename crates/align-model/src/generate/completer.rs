@@ -6,7 +6,7 @@ use super::{Finish, GenerateError, Generation, GenerationConfig, generate};
 use crate::{
     causal_lm::IncrementalLm,
     chat::{ChatError, ChatTemplates, Message, RenderOptions},
-    tokenizer::{SpecialTokenText, Tokenizer, TokenizerError},
+    tokenizer::{Tokenizer, TokenizerError},
 };
 
 /// Answers conversations, whether with a model in this process or somewhere else.
@@ -21,7 +21,7 @@ pub trait Completer {
 /// An answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Completion {
-    /// What was said, without special tokens and without the stop string that ended it.
+    /// What was said, without special tokens and without the token or the string that ended it.
     pub text: String,
     /// Why it ended.
     pub finish: Finish,
@@ -71,20 +71,6 @@ impl<M: IncrementalLm> LocalCompleter<'_, M> {
     pub fn prompt(&self, conversation: &[Message]) -> Result<Vec<u32>, ChatError> {
         self.templates.render_ids(self.tokenizer, conversation, None, &self.render)
     }
-
-    /// The text of a generation, without special tokens and without the stop string that ended it.
-    ///
-    /// # Errors
-    /// If the tokenizer's decoder fails.
-    pub fn text(&self, generation: &Generation) -> Result<String, TokenizerError> {
-        let mut text = self.tokenizer.decode(&generation.tokens, SpecialTokenText::Skip)?;
-        if let Finish::StopString(index) = generation.finish
-            && let Some(stop) = text.rfind(&self.generation.stop.strings[index])
-        {
-            text.truncate(stop);
-        }
-        Ok(text)
-    }
 }
 
 impl<M: IncrementalLm> Completer for LocalCompleter<'_, M> {
@@ -97,7 +83,8 @@ impl<M: IncrementalLm> Completer for LocalCompleter<'_, M> {
         let config = GenerationConfig { samples: NonZeroUsize::MIN, ..self.generation.clone() };
         let generated = generate(self.model, &prompts, &config, Some(self.tokenizer))?;
         let completion = |generation: Generation| {
-            let text = self.text(&generation).map_err(CompleteError::Decode)?;
+            let text =
+                generation.text(self.tokenizer, &self.generation.stop).map_err(CompleteError::Decode)?;
             Ok(Completion { text, finish: generation.finish })
         };
         generated.into_iter().flatten().map(completion).collect()

@@ -1,0 +1,287 @@
+//! What can be said on the command line.
+
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use align_model::{
+    device::DeviceName,
+    generate::{Decoding, GenerationConfig, Sampling, SamplingConfig, StopAt},
+    number::{Positive, PositiveUnit, UnitInterval},
+};
+use clap::{Args, Parser, Subcommand};
+
+use crate::run_file::Override;
+
+/// Aligns language models: fine-tunes them, lets them write, talks to them.
+///
+/// A model is a Hugging Face directory (config.json, safetensors, tokenizer.json) or a GGUF file with its tokenizer
+/// inside. Everything runs on this machine; nothing is downloaded.
+#[derive(Debug, Parser)]
+#[command(name = "align", version, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Fine-tunes a model on demonstrations.
+    Sft(SftArguments),
+    /// Continues prompts or answers requests.
+    Generate(GenerateArguments),
+    /// Talks with a model.
+    Chat(ChatArguments),
+    /// Trains a small model from nothing, in minutes.
+    Quickstart(QuickstartArguments),
+}
+
+const SFT_EXAMPLES: &str = "\
+Run file:
+  model = \"models/SmolLM2-135M-Instruct.Q4_1.gguf\"  # Hugging Face directory or GGUF file
+  data = \"examples/data/plain_answers.jsonl\"        # a record a line: prompt and completion, messages, or text
+  out = \"runs/plain-answers\"                        # the model, metrics.jsonl and run.toml are written here
+  device = \"flex\"                                   # flex, vulkan, metal, wgpu, cuda, rocm; cuda:1 is the second
+
+  [sft]                                             # every key may be left out
+  duration = { epochs = 3.0 }                       # or { steps = 20 }
+  batch_size = 8
+  max_length = 512
+  update.learning_rate = 2e-5
+
+  [save]
+  dtype = \"float32\"                                 # or bfloat16, float16
+
+examples/configs/ has run files with every key explained.
+
+Examples:
+  align sft --config examples/configs/sft_smollm2.toml
+  align sft --config run.toml --set sft.update.learning_rate=1e-4 --set sft.duration='{ steps = 50 }'
+  align sft --config run.toml --out runs/second --set sft.seed=7";
+
+/// Fine-tunes a model on demonstrations.
+///
+/// The run is described by a TOML file; paths in it are relative to the current directory. Everything is checked
+/// before training begins. The output directory receives `metrics.jsonl` (a line a step) and `run.toml` (the run with
+/// every default written out) at once, and the trained model with its tokenizer when training is over; a run that fails
+/// leaves its metrics and no model.
+#[derive(Debug, Args)]
+#[command(after_long_help = SFT_EXAMPLES)]
+pub(crate) struct SftArguments {
+    /// The run file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Replaces a value of the run file, by its dotted key. The value is TOML; what is not valid TOML is taken as text.
+    /// May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<Override>,
+    /// Replaces `model`.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) model: Option<PathBuf>,
+    /// Replaces `data`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) data: Option<PathBuf>,
+    /// Replaces `out`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Replaces `device`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) device: Option<DeviceName>,
+    /// Writes into an output directory that is not empty. Files of an earlier run in it are removed first, others stay.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+impl SftArguments {
+    /// Everything that replaces a value of the run file, in the order in which it does.
+    pub(crate) fn overrides(&self) -> Vec<Override> {
+        let paths = [("model", &self.model), ("data", &self.data), ("out", &self.out)];
+        let paths =
+            paths.into_iter().filter_map(|(key, path)| Some((key, path.as_ref()?.display().to_string())));
+        let device = self.device.map(|device| ("device", device.to_string()));
+        let own = paths.chain(device).map(|(key, text)| Override::text(key, &text));
+        self.overrides.iter().cloned().chain(own).collect()
+    }
+}
+
+/// Which model, and where it computes.
+#[derive(Debug, Args)]
+pub(crate) struct ModelArguments {
+    /// A Hugging Face directory or a GGUF file.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) model: PathBuf,
+    /// Where to compute: flex (the CPU), vulkan, metal, wgpu, cuda or rocm, with an optional index such as cuda:1.
+    #[arg(long, value_name = "NAME", default_value = "flex")]
+    pub(crate) device: DeviceName,
+}
+
+/// How text is generated.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Generation")]
+pub(crate) struct GenerationArguments {
+    /// Tokens an answer, at most.
+    #[arg(long, value_name = "N", default_value = "256")]
+    max_new_tokens: NonZeroUsize,
+    /// Always takes the most likely token.
+    #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p"])]
+    greedy: bool,
+    /// Divides the logits: below 1 for the likely, above 1 for the surprising.
+    #[arg(long, value_name = "T", default_value = "1", value_parser = number::<Positive>)]
+    temperature: Positive,
+    /// Draws from the N most likely tokens only.
+    #[arg(long, value_name = "N")]
+    top_k: Option<NonZeroUsize>,
+    /// Draws from the fewest tokens that have this much probability together.
+    #[arg(long, value_name = "P", value_parser = number::<PositiveUnit>)]
+    top_p: Option<PositiveUnit>,
+    /// Draws from tokens with at least this share of the most likely one's probability.
+    #[arg(long, value_name = "P", value_parser = number::<UnitInterval>)]
+    min_p: Option<UnitInterval>,
+    /// Makes tokens that occurred less likely, above 1.
+    #[arg(long, value_name = "X", default_value = "1", value_parser = number::<Positive>)]
+    repetition_penalty: Positive,
+    /// Ends an answer before this text. May be repeated. The model's own end tokens end it in any case.
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    stop: Vec<String>,
+    /// Seed of the sampling; the same seed gives the same text.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+impl GenerationArguments {
+    /// The settings, for a model with these end tokens.
+    pub(crate) fn config(&self, end_tokens: Vec<u32>, samples: NonZeroUsize) -> GenerationConfig {
+        let decoding = if self.greedy {
+            Decoding::Greedy
+        } else {
+            let (temperature, top_k, top_p, min_p) = (self.temperature, self.top_k, self.top_p, self.min_p);
+            Decoding::Sample(Sampling { temperature, top_k, top_p, min_p, ..Sampling::default() })
+        };
+        let repetition_penalty = self.repetition_penalty;
+        GenerationConfig {
+            max_new_tokens: self.max_new_tokens,
+            sampling: SamplingConfig { decoding, repetition_penalty, ..SamplingConfig::default() },
+            samples,
+            stop: StopAt { tokens: end_tokens, strings: self.stop.clone() },
+            seed: self.seed,
+            ..GenerationConfig::default()
+        }
+    }
+}
+
+/// A number that has to lie in a range.
+fn number<T: TryFrom<f64, Error: ToString>>(text: &str) -> Result<T, String> {
+    let value: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    T::try_from(value).map_err(|error| error.to_string())
+}
+
+const GENERATE_EXAMPLES: &str = "\
+Prompts:
+  A line of a prompts file, or of the standard input where no prompt is given, is a prompt. A line that begins
+  with { is a JSON object with `prompt` (a text or a list of messages) or `messages`; any other is plain text.
+
+Examples:
+  align generate --model runs/plain-answers --prompt 'Why is the sky blue?' --greedy
+  align generate --model model.gguf --prompts prompts.jsonl --json > answers.jsonl
+  align generate --model gpt2 --raw --prompt 'Once upon a time' --samples 4 --top-p 0.9 --seed 7
+  echo 'Name three rivers.' | align generate --model runs/plain-answers";
+
+/// Continues prompts or answers requests.
+///
+/// A prompt is put to the model as a request in its chat template; with --raw, or where the model has no template, the
+/// model continues the text as it stands. A single answer appears on a terminal word by word.
+#[derive(Debug, Args)]
+#[command(after_long_help = GENERATE_EXAMPLES)]
+pub(crate) struct GenerateArguments {
+    #[command(flatten)]
+    pub(crate) model: ModelArguments,
+    /// A prompt. May be repeated.
+    #[arg(long, value_name = "TEXT", conflicts_with = "prompts")]
+    pub(crate) prompt: Vec<String>,
+    /// A file of prompts, one a line.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// Continues the text itself, without the chat template.
+    #[arg(long, conflicts_with = "system")]
+    pub(crate) raw: bool,
+    /// A system message before every prompt.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// Answers to every prompt.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) samples: NonZeroUsize,
+    /// Prints a JSON object an answer: prompt, sample, text, tokens, `log_probs`, finish.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Prints every token with its log-probability under the distribution that it was drawn from.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) log_probs: bool,
+    #[command(flatten)]
+    pub(crate) generation: GenerationArguments,
+}
+
+const CHAT_EXAMPLES: &str = "\
+While talking:
+  /reset         forgets the conversation, keeps the system message
+  /system TEXT   begins anew with this system message; without TEXT, with none
+  /save FILE     appends the conversation to FILE as a JSON line that `align sft` can train on
+  /help          lists these commands
+  /exit          ends, as the end of the input (Ctrl-D) does
+
+Examples:
+  align chat --model runs/plain-answers --temperature 0.7
+  align chat --model model.gguf --system 'Answer in one sentence.' --greedy
+  printf 'Hello!\\n/save talk.jsonl\\n' | align chat --model runs/plain-answers";
+
+/// Talks with a model.
+///
+/// Every line is a message to the model, whose answer appears word by word; the model needs a chat template. Ctrl-C ends
+/// an answer.
+#[derive(Debug, Args)]
+#[command(after_long_help = CHAT_EXAMPLES)]
+pub(crate) struct ChatArguments {
+    #[command(flatten)]
+    pub(crate) model: ModelArguments,
+    /// What the model is told before the conversation begins.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    #[command(flatten)]
+    pub(crate) generation: GenerationArguments,
+}
+
+/// Trains a small model from nothing, in minutes.
+///
+/// The data is made on the spot; nothing is downloaded.
+#[derive(Debug, Args)]
+pub(crate) struct QuickstartArguments {
+    /// Where everything is written.
+    #[arg(long, value_name = "DIR", default_value = "quickstart-out")]
+    pub(crate) out: PathBuf,
+    /// Seed of the data and of the training.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Where to compute: flex (the CPU), vulkan, metal, wgpu, cuda or rocm, with an optional index such as cuda:1.
+    #[arg(long, value_name = "NAME", default_value = "flex")]
+    pub(crate) device: DeviceName,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_flags_win_over_set() {
+        let arguments =
+            ["align", "sft", "--config", "x.toml", "--model", "a", "--set", "model=b", "--device", "cuda:1"];
+        let Command::Sft(sft) = Arguments::try_parse_from(arguments).unwrap().command else { unreachable!() };
+        let overrides: Vec<String> = sft.overrides().iter().map(ToString::to_string).collect();
+        assert_eq!(overrides, ["model=b", "model=\"a\"", "device=\"cuda:1\""]);
+    }
+}

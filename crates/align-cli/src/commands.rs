@@ -1,0 +1,6 @@
+//! The subcommands.
+
+pub(crate) mod chat;
+pub(crate) mod generate;
+pub(crate) mod quickstart;
+pub(crate) mod sft;

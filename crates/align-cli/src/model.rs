@@ -1,0 +1,52 @@
+//! A model with everything that text needs, ready to use.
+
+use std::path::Path;
+
+use align_model::{
+    chat::{ChatError, ChatTemplates},
+    decoder::Decoder,
+    pretrained::Checkpoint,
+    tokenizer::Tokenizer,
+};
+use anyhow::{Context as _, Result};
+
+use crate::args::ModelArguments;
+
+/// A model, its tokenizer and its chat templates.
+#[derive(Debug)]
+pub(crate) struct LoadedModel {
+    pub(crate) decoder: Decoder,
+    pub(crate) tokenizer: Tokenizer,
+    /// `None` where the model came without.
+    pub(crate) templates: Option<ChatTemplates>,
+    /// The tokens that end an answer: the model's own and the tokenizer's.
+    pub(crate) end_tokens: Vec<u32>,
+}
+
+impl LoadedModel {
+    /// Loads the model that the user named.
+    pub(crate) fn load(args: &ModelArguments) -> Result<Self> {
+        let device = args.device.open()?;
+        let checkpoint = open(&args.model)?;
+        let tokenizer = checkpoint.tokenizer().context("cannot load the model's tokenizer")?;
+        let templates = chat_templates(&tokenizer)?;
+        let decoder = checkpoint.load(&device).context("cannot load the model")?;
+        let mut end_tokens = checkpoint.end_tokens();
+        end_tokens.extend(tokenizer.eos_id().filter(|end| !end_tokens.contains(end)));
+        Ok(Self { decoder, tokenizer, templates, end_tokens })
+    }
+}
+
+/// Opens a checkpoint.
+pub(crate) fn open(path: &Path) -> Result<Checkpoint> {
+    Checkpoint::open(path).with_context(|| format!("cannot open the model {}", path.display()))
+}
+
+/// The chat templates of a model, if it has any.
+pub(crate) fn chat_templates(tokenizer: &Tokenizer) -> Result<Option<ChatTemplates>> {
+    match ChatTemplates::from_tokenizer(tokenizer) {
+        Ok(templates) => Ok(Some(templates)),
+        Err(ChatError::NoTemplate) => Ok(None),
+        Err(error) => Err(error).context("cannot read the model's chat template"),
+    }
+}
