@@ -11,9 +11,10 @@ mod placed;
 mod rope_json;
 mod safetensors_file;
 mod save;
+mod staged;
 mod weights;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -39,37 +40,4 @@ fn read_json(path: &Path) -> Result<Value, LoadError> {
         format: "JSON",
         reason: e.to_string(),
     })
-}
-
-fn write_json(path: &Path, value: &Value) -> Result<(), LoadError> {
-    write_atomically(path, |temporary| {
-        let text = format!("{value:#}\n");
-        std::fs::write(temporary, text).map_err(|source| LoadError::Io {
-            action: "write",
-            path: path.into(),
-            source,
-        })
-    })
-}
-
-/// Lets `write` fill a file beside `path`, then renames it: a reader sees the old file or the whole new one.
-fn write_atomically(
-    path: &Path,
-    write: impl FnOnce(&Path) -> Result<(), LoadError>,
-) -> Result<(), LoadError> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".part");
-    let temporary = PathBuf::from(temporary);
-    let result = write(&temporary).and_then(|()| {
-        std::fs::rename(&temporary, path).map_err(|source| LoadError::Io {
-            action: "rename",
-            path: path.into(),
-            source,
-        })
-    });
-    if result.is_err() {
-        // Best effort: the first error is the one worth reporting.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    result
 }

@@ -7,26 +7,36 @@ use serde_json::Value;
 
 use super::{
     LoadError, SafetensorsWeights, SaveOptions, WeightSource, config_json, family::Family,
-    placed::CheckpointParameters, read_json, save,
+    placed::CheckpointParameters, read_json, save::SavedModel,
 };
 use crate::{
-    decoder::{Decoder, DecoderConfig, RandomParameters},
-    tokenizer::Tokenizer,
+    decoder::{Decoder, DecoderConfig, Head, RandomParameters},
+    tokenizer::{Tokenizer, TokenizerError},
 };
 
 /// A Hugging Face directory or a GGUF file.
 pub struct Checkpoint {
     path: PathBuf,
-    weights: Box<dyn WeightSource>,
+    source: Source,
     architecture: Architecture,
     generation: Option<Value>,
-    tokenizer: TokenizerSource,
 }
 
-enum TokenizerSource {
-    Directory,
+#[derive(Debug)]
+enum Source {
+    Directory(SafetensorsWeights),
     #[cfg(feature = "gguf")]
-    Gguf(Box<tokenizers::Tokenizer>, Value),
+    Gguf(Box<super::gguf::GgufModel>),
+}
+
+impl Source {
+    fn weights(&self) -> &dyn WeightSource {
+        match self {
+            Self::Directory(weights) => weights,
+            #[cfg(feature = "gguf")]
+            Self::Gguf(model) => model.as_ref(),
+        }
+    }
 }
 
 /// What kind of decoder a checkpoint holds, in the words of its `config.json`.
@@ -84,14 +94,36 @@ impl Architecture {
         model
     }
 
-    /// Writes a model as a Hugging Face directory: weights and `config.json`.
+    /// Writes a model as a Hugging Face directory: weights and `config.json`. Weights that were there before are
+    /// replaced, and only when the new ones are on the disk.
     ///
     /// # Errors
-    /// If a parameter cannot be read from the device or a file cannot be written.
+    /// If a parameter cannot be read from the device, does not fit the number format, or a file cannot be written.
+    ///
+    /// # Panics
+    /// If the model is not of this architecture.
     pub fn save(&self, model: &Decoder, directory: &Path, options: SaveOptions) -> Result<(), LoadError> {
-        let io = |source| LoadError::Io { action: "create", path: directory.into(), source };
-        std::fs::create_dir_all(directory).map_err(io)?;
-        save::save_decoder(model, self.family, &self.json, directory, options)
+        self.saved(model).write(directory, options)
+    }
+
+    fn saved<'a>(&'a self, model: &'a Decoder) -> SavedModel<'a> {
+        assert_eq!(
+            *model.config(),
+            self.config,
+            "a model is saved under the configuration that it was built with"
+        );
+        SavedModel { model, family: self.family, config: &self.json, generation: None, tokenizer: None }
+    }
+
+    /// As transformers does: a head that differs from the embedding matrix is not tied to it, whatever the
+    /// configuration says.
+    fn untie_own_head(&mut self, path: &Path, weights: &dyn WeightSource) -> Result<(), LoadError> {
+        let tied = self.config.head == Head::Tied;
+        if tied && CheckpointParameters::new(path, weights, self.family, &self.config).has_own_head()? {
+            self.config.head = Head::Untied;
+            self.json["tie_word_embeddings"] = false.into();
+        }
+        Ok(())
     }
 }
 
@@ -113,25 +145,22 @@ impl Checkpoint {
 
     fn open_directory(path: &Path) -> Result<Self, LoadError> {
         let config_path = path.join("config.json");
-        let architecture = Architecture::from_json(&config_path, read_json(&config_path)?)?;
+        if !config_path.exists() {
+            return Err(LoadError::NoConfig { path: path.into() });
+        }
+        let mut architecture = Architecture::from_json(&config_path, read_json(&config_path)?)?;
         let generation_path = path.join("generation_config.json");
         let generation = if generation_path.is_file() { Some(read_json(&generation_path)?) } else { None };
-        let weights = Box::new(SafetensorsWeights::open_directory(path)?);
-        Ok(Self {
-            path: path.into(),
-            weights,
-            architecture,
-            generation,
-            tokenizer: TokenizerSource::Directory,
-        })
+        let weights = SafetensorsWeights::open_directory(path)?;
+        architecture.untie_own_head(path, &weights)?;
+        Ok(Self { path: path.into(), source: Source::Directory(weights), architecture, generation })
     }
 
     #[cfg(feature = "gguf")]
     fn open_gguf(path: &Path) -> Result<Self, LoadError> {
-        let file = super::gguf::GgufModel::open(path)?;
-        let architecture = Architecture::from_json(path, file.config()?)?;
-        let tokenizer = TokenizerSource::Gguf(Box::new(file.tokenizer()?), file.tokenizer_config()?);
-        Ok(Self { path: path.into(), weights: Box::new(file), architecture, generation: None, tokenizer })
+        let model = Box::new(super::gguf::GgufModel::open(path)?);
+        let architecture = Architecture::from_json(path, model.config()?)?;
+        Ok(Self { path: path.into(), source: Source::Gguf(model), architecture, generation: None })
     }
 
     #[cfg(not(feature = "gguf"))]
@@ -152,7 +181,7 @@ impl Checkpoint {
     /// If a tensor is missing, left over, of another shape than the configuration implies, or of an unknown format.
     pub fn load(&self, device: &Device) -> Result<Decoder, LoadError> {
         let Architecture { family, config, .. } = &self.architecture;
-        let mut parameters = CheckpointParameters::new(&self.path, self.weights.as_ref(), *family, config);
+        let mut parameters = CheckpointParameters::new(&self.path, self.source.weights(), *family, config);
         let model = Decoder::build(config, &mut parameters, device)?;
         parameters.finish(config)?;
         Ok(model)
@@ -163,14 +192,17 @@ impl Checkpoint {
     /// # Errors
     /// If they are missing or malformed.
     pub fn tokenizer(&self) -> Result<Tokenizer, LoadError> {
-        let tokenizer = match &self.tokenizer {
-            TokenizerSource::Directory => Tokenizer::from_directory(&self.path),
-            #[cfg(feature = "gguf")]
-            TokenizerSource::Gguf(tokenizer, config) => {
-                Tokenizer::from_parts((**tokenizer).clone(), config.clone())
+        match &self.source {
+            Source::Directory(_) => {
+                Tokenizer::from_directory(&self.path).map_err(|source| LoadError::TokenizerFiles { source })
             }
-        };
-        tokenizer.map_err(|e| LoadError::Tokenizer { path: self.path.clone(), reason: e.to_string() })
+            #[cfg(feature = "gguf")]
+            Source::Gguf(model) => {
+                let tokenizer = Tokenizer::from_parts(model.tokenizer()?, model.tokenizer_config()?);
+                let path = self.path.clone();
+                tokenizer.map_err(|e| LoadError::Tokenizer { path, reason: e.to_string() })
+            }
+        }
     }
 
     /// The tokens at which the model's own settings end a generation: `eos_token_id` of `generation_config.json`, or of
@@ -186,19 +218,24 @@ impl Checkpoint {
         }
     }
 
-    /// Writes a model that started from this checkpoint, with this checkpoint's tokenizer and generation settings, as a
-    /// Hugging Face directory.
+    /// Writes a model that started from this checkpoint, with this checkpoint's generation settings and, unless it is a
+    /// directory without one, its tokenizer, as a Hugging Face directory. A model that was there before is replaced,
+    /// and only when the new weights are on the disk.
     ///
     /// # Errors
-    /// If a parameter cannot be read from the device or a file cannot be written.
+    /// If a parameter cannot be read from the device or does not fit the number format, the tokenizer is malformed, or a
+    /// file cannot be written.
+    ///
+    /// # Panics
+    /// If the model is not of this architecture.
     pub fn save(&self, model: &Decoder, directory: &Path, options: SaveOptions) -> Result<(), LoadError> {
-        self.architecture.save(model, directory, options)?;
-        if let Some(generation) = &self.generation {
-            super::write_json(&directory.join("generation_config.json"), generation)?;
-        }
-        let tokenizer = self.tokenizer()?;
-        tokenizer
-            .save(directory)
-            .map_err(|e| LoadError::Tokenizer { path: directory.into(), reason: e.to_string() })
+        let tokenizer = match self.tokenizer() {
+            Err(LoadError::TokenizerFiles { source: TokenizerError::Missing { .. }, .. }) => None,
+            tokenizer => Some(tokenizer?),
+        };
+        let generation = self.generation.as_ref();
+        let saved =
+            SavedModel { generation, tokenizer: tokenizer.as_ref(), ..self.architecture.saved(model) };
+        saved.write(directory, options)
     }
 }

@@ -10,6 +10,9 @@ use crate::decoder::{
     Positions, Residual,
 };
 
+/// More blocks than any model has; a larger count is a damaged file, and each entry takes memory before a weight is read.
+const MOST_LAYERS: usize = 10_000;
+
 /// Reads a configuration. `path` is only for messages.
 ///
 /// # Errors
@@ -42,11 +45,15 @@ fn llama_like(keys: &ConfigKeys<'_>, family: Family) -> Result<DecoderConfig, Lo
             return Err(keys.wrong(key, &format!("{value}: soft-capped logits are not supported")));
         }
     }
+    if keys.flag_or("use_bidirectional_attention", false)? {
+        return Err(keys.wrong("use_bidirectional_attention", "only causal attention is supported"));
+    }
     let gemma = family == Family::Gemma3;
     let (hidden, heads) = (keys.count("hidden_size")?, keys.count("num_attention_heads")?);
     let head_dim = match keys.optional_count("head_dim")? {
         Some(given) => given,
         None if gemma => 256,
+        None if family == Family::Qwen3 => 128,
         None => divided(keys, "hidden_size", hidden, heads)?,
     };
     let epsilon = keys.number_or("rms_norm_eps", 1e-6)?;
@@ -60,7 +67,7 @@ fn llama_like(keys: &ConfigKeys<'_>, family: Family) -> Result<DecoderConfig, Lo
     let ropes = if gemma {
         rope_json::global_and_local(keys, head_dim)?
     } else {
-        vec![rope_json::rope(keys, head_dim, 1e4)?]
+        vec![rope_json::whole(keys, head_dim)?]
     };
     Ok(DecoderConfig {
         vocab_size: keys.count("vocab_size")?,
@@ -95,12 +102,13 @@ fn layers(
     family: Family,
     attention_scale: f64,
 ) -> Result<Vec<LayerConfig>, LoadError> {
-    let count = keys.count("num_hidden_layers")?;
+    let count = layer_count(keys, "num_hidden_layers", keys.count("num_hidden_layers")?)?;
     let window = match family {
         Family::Llama | Family::GptNeoX | Family::Gpt2 => None,
         Family::Qwen2 | Family::Qwen3 if !keys.flag_or("use_sliding_window", false)? => None,
         Family::Mistral | Family::Qwen2 | Family::Qwen3 | Family::Gemma3 => {
-            keys.optional_count("sliding_window")?
+            // A configuration that leaves the key out means transformers' default; null means no window.
+            if keys.has("sliding_window") { keys.optional_count("sliding_window")? } else { Some(4096) }
         }
     };
     let slides = sliding_layers(keys, family, count)?;
@@ -114,8 +122,20 @@ fn layers(
         .collect())
 }
 
+fn layer_count(keys: &ConfigKeys<'_>, key: &str, count: usize) -> Result<usize, LoadError> {
+    if count > MOST_LAYERS {
+        return Err(
+            keys.wrong(key, &format!("{count} layers are more than the {MOST_LAYERS} that are supported"))
+        );
+    }
+    Ok(count)
+}
+
 fn sliding_layers(keys: &ConfigKeys<'_>, family: Family, count: usize) -> Result<Vec<bool>, LoadError> {
-    if let Some(Value::Array(types)) = keys.get("layer_types") {
+    if let Some(types) = keys.get("layer_types") {
+        let types = types
+            .as_array()
+            .ok_or_else(|| keys.wrong("layer_types", &format!("expected a list, found {types}")))?;
         if types.len() != count {
             return Err(keys.wrong("layer_types", &format!("{} entries for {count} layers", types.len())));
         }
@@ -147,11 +167,12 @@ fn gpt2(keys: &ConfigKeys<'_>) -> Result<DecoderConfig, LoadError> {
     let by_layer = keys.flag_or("scale_attn_by_inverse_layer_idx", false)?;
     let scale = |index: usize| if by_layer { base / (index + 1) as f64 } else { base };
     let layer = |index| LayerConfig { attention_scale: scale(index), window: None, rope: 0 };
+    let count = layer_count(keys, "n_layer", keys.count_or("n_layer", 12)?)?;
     Ok(DecoderConfig {
         vocab_size: keys.count("vocab_size")?,
         hidden_size: hidden,
         intermediate_size: keys.count_or("n_inner", 4 * hidden)?,
-        layers: (0..keys.count_or("n_layer", 12)?).map(layer).collect(),
+        layers: (0..count).map(layer).collect(),
         heads,
         kv_heads: heads,
         head_dim,
@@ -174,14 +195,6 @@ fn gpt_neox(keys: &ConfigKeys<'_>) -> Result<DecoderConfig, LoadError> {
     let (hidden, heads) = (keys.count("hidden_size")?, keys.count("num_attention_heads")?);
     let head_dim = divided(keys, "hidden_size", hidden, heads)?;
     let parallel = keys.flag_or("use_parallel_residual", true)?;
-    // Without a factor of either spelling, a quarter of each head is rotated.
-    let mut rope = rope_json::rope(keys, head_dim, keys.number_or("rotary_emb_base", 1e4)?)?;
-    let given =
-        |keys: &ConfigKeys<'_>| keys.get("partial_rotary_factor").or(keys.get("rotary_pct")).is_some();
-    let nested = keys.object("rope_parameters")?.or(keys.object("rope_scaling")?);
-    if !given(keys) && !nested.as_ref().is_some_and(given) {
-        rope.rotated = head_dim / 4;
-    }
     let bias = keys.flag_or("attention_bias", true)?;
     Ok(DecoderConfig {
         vocab_size: keys.count("vocab_size")?,
@@ -200,7 +213,7 @@ fn gpt_neox(keys: &ConfigKeys<'_>) -> Result<DecoderConfig, LoadError> {
         attention_bias: if bias { AttentionBias::All } else { AttentionBias::None },
         mlp_bias: true,
         qk_norm: false,
-        positions: Positions::Rotary(vec![rope]),
+        positions: Positions::Rotary(vec![rope_json::partial(keys, head_dim)?]),
         embedding_scale: 1.0,
         head: head(keys, false)?,
     })

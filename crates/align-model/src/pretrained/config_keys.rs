@@ -32,6 +32,15 @@ impl<'a> ConfigKeys<'a> {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Whether the key is there, if only as null.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.map.contains_key(key)
+    }
+
     /// The value of a key that is there and not null.
     pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|value| !value.is_null())
@@ -46,12 +55,16 @@ impl<'a> ConfigKeys<'a> {
         Ok(self.optional_count(key)?.unwrap_or(default))
     }
 
+    /// Up to `i32::MAX`, so that products of two or three sizes stay within 64 bits.
     pub(super) fn optional_count(&self, key: &str) -> Result<Option<usize>, LoadError> {
         match self.get(key) {
             None => Ok(None),
             Some(value) => match value.as_u64() {
-                Some(number) if (1..=u64::from(u32::MAX)).contains(&number) => Ok(Some(number as usize)),
-                _ => Err(self.wrong(key, &format!("expected a positive integer, found {value}"))),
+                Some(number) if (1..=i32::MAX as u64).contains(&number) => Ok(Some(number as usize)),
+                _ => {
+                    let reason = format!("expected an integer from 1 to {}, found {value}", i32::MAX);
+                    Err(self.wrong(key, &reason))
+                }
             },
         }
     }

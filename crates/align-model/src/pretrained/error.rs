@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::tokenizer::TokenizerError;
+
 /// A model directory or file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -28,7 +30,7 @@ pub enum LoadError {
         reason: String,
     },
     /// The file stores a number format that cannot be read here.
-    #[error("{}: tensor {tensor} is stored as {dtype}, which is not supported (supported: {supported})", .path.display())]
+    #[error("{}: tensor {tensor} is stored as {dtype}, which is not supported (supported: {supported}): convert it first", .path.display())]
     UnsupportedDtype {
         /// The file.
         path: PathBuf,
@@ -40,7 +42,7 @@ pub enum LoadError {
         supported: &'static str,
     },
     /// A tensor that the configuration asks for is not in the files.
-    #[error("{}: tensor {tensor} is missing", .path.display())]
+    #[error("{}: tensor {tensor} is missing: the weights are incomplete, or config.json describes another model", .path.display())]
     MissingTensor {
         /// The directory or file.
         path: PathBuf,
@@ -70,7 +72,7 @@ pub enum LoadError {
         expected: Vec<usize>,
     },
     /// The files hold a tensor that the model which `config.json` describes does not have.
-    #[error("{}: tensor {tensor} does not belong to the model that config.json describes", .path.display())]
+    #[error("{}: tensor {tensor} does not belong to the model that config.json describes: correct config.json, or remove the tensor", .path.display())]
     UnexpectedTensor {
         /// The directory or file.
         path: PathBuf,
@@ -111,12 +113,42 @@ pub enum LoadError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The tokenizer that belongs to the model could not be read.
+    /// A directory has no `config.json`.
+    #[error("{}: no config.json: not the directory of a Hugging Face model", .path.display())]
+    NoConfig {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The index lists a file that is not there.
+    #[error("{}: the shard {shard} is missing: copy it into the same directory", .path.display())]
+    MissingShard {
+        /// The index.
+        path: PathBuf,
+        /// The missing file's name.
+        shard: String,
+    },
+    /// A weight is too large for the number format it is to be saved in.
+    #[error("tensor {tensor} holds {value}, which {dtype} cannot: save as bfloat16 or float32")]
+    Overflow {
+        /// The tensor's Hugging Face name.
+        tensor: String,
+        /// The first such weight.
+        value: f32,
+        /// The number format.
+        dtype: &'static str,
+    },
+    /// The tokenizer that a model file carries could not be read.
     #[error("{}: {reason}", .path.display())]
     Tokenizer {
-        /// The file or directory.
+        /// The file.
         path: PathBuf,
         /// What is wrong and what to do.
         reason: String,
+    },
+    /// The tokenizer that lies in the model's directory could not be read or written.
+    #[error(transparent)]
+    TokenizerFiles {
+        /// Which file, what is wrong with it and what to do.
+        source: TokenizerError,
     },
 }

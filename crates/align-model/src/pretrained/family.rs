@@ -69,6 +69,19 @@ impl Family {
         }
     }
 
+    /// transformers' class of the model with its head, which `config.json` names under `architectures`.
+    pub(super) fn transformers_class(self) -> &'static str {
+        match self {
+            Self::Llama => "LlamaForCausalLM",
+            Self::Mistral => "MistralForCausalLM",
+            Self::Qwen2 => "Qwen2ForCausalLM",
+            Self::Qwen3 => "Qwen3ForCausalLM",
+            Self::Gemma3 => "Gemma3ForCausalLM",
+            Self::Gpt2 => "GPT2LMHeadModel",
+            Self::GptNeoX => "GPTNeoXForCausalLM",
+        }
+    }
+
     /// The prefix that checkpoints of the bare model, without its head, leave out.
     pub(super) fn prefix(self) -> &'static str {
         match self {

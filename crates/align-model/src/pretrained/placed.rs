@@ -52,6 +52,19 @@ impl<'a> CheckpointParameters<'a> {
             .map(str::to_string)
     }
 
+    /// Whether the files hold a head of its own, one that differs from the embedding matrix.
+    pub(super) fn has_own_head(&self) -> Result<bool, LoadError> {
+        let stored = |path| self.resolve(self.family.placement(path).name());
+        match (stored("head.weight"), stored("embedding")) {
+            (Some(head), Some(embedding)) => {
+                // Shapes first: nothing is read of a head that cannot be the embedding's copy.
+                Ok(self.weights.shape(&head) != self.weights.shape(&embedding)
+                    || self.weights.read(&head)?.values != self.weights.read(&embedding)?.values)
+            }
+            _ => Ok(false),
+        }
+    }
+
     fn read(&mut self, name: &str, expected: &[usize]) -> Result<HostTensor, LoadError> {
         let missing = || LoadError::MissingTensor { path: self.path.into(), tensor: name.into() };
         let stored = self.resolve(name).ok_or_else(missing)?;
@@ -78,10 +91,14 @@ impl<'a> CheckpointParameters<'a> {
 
     /// Fails if the files hold weights that nothing asked for: the configuration is then not this model's.
     pub(super) fn finish(self, config: &DecoderConfig) -> Result<(), LoadError> {
-        let is_tied_head = |name: &str| {
-            config.head == Head::Tied && (name == "lm_head.weight" || name == "embed_out.weight")
+        let head = self.family.placement("head.weight");
+        let is_tied_head = |name: &str| config.head == Head::Tied && name == head.name();
+        let is_buffer = |name: &str| {
+            let ends = |buffer: &str| {
+                name.strip_suffix(buffer).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            };
+            BUFFERS.iter().any(|buffer| ends(buffer))
         };
-        let is_buffer = |name: &str| BUFFERS.iter().any(|buffer| name.ends_with(buffer));
         let unexpected = |name: &String| !self.used.contains(name) && !is_tied_head(name) && !is_buffer(name);
         match self.weights.names().into_iter().find(unexpected) {
             Some(tensor) => Err(LoadError::UnexpectedTensor { path: self.path.into(), tensor }),

@@ -9,7 +9,6 @@ use std::{
 use half::{bf16, f16};
 use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
-use serde_json::Value;
 
 use super::{HostTensor, LoadError, WeightSource};
 
@@ -69,19 +68,24 @@ impl SafetensorsWeights {
             |reason: String| LoadError::Malformed { path: index.into(), format: "safetensors index", reason };
         let json = super::read_json(index)?;
         let map = json["weight_map"].as_object().ok_or_else(|| malformed("no object `weight_map`".into()))?;
-        let mut shards: Vec<&str> = map.values().filter_map(Value::as_str).collect();
+        let mut shards = Vec::new();
+        for (tensor, shard) in map {
+            let shard = shard.as_str().filter(|shard| is_file_name(shard)).ok_or_else(|| {
+                malformed(format!("tensor {tensor}: {shard} is not the name of a file in the same directory"))
+            })?;
+            shards.push(shard);
+        }
         shards.sort_unstable();
         shards.dedup();
-        if let Some(outside) = shards.iter().find(|name| name.contains(['/', '\\']) || name.starts_with(".."))
-        {
-            return Err(malformed(format!("shard `{outside}` is not a file name in the same directory")));
+        if let Some(shard) = shards.iter().find(|shard| !directory.join(shard).is_file()) {
+            return Err(LoadError::MissingShard { path: index.into(), shard: (*shard).into() });
         }
         let weights =
             Self::open_files(directory, shards.iter().map(|shard| directory.join(shard)).collect())?;
         for (tensor, shard) in map {
             let found = weights.location.get(tensor).map(|&file| weights.files[file].path.as_path());
             if found != shard.as_str().map(|shard| directory.join(shard)).as_deref() {
-                return Err(malformed(format!("{shard} does not hold {tensor}")));
+                return Err(malformed(format!("{shard} does not hold tensor {tensor}")));
             }
         }
         Ok(weights)
@@ -109,6 +113,11 @@ impl SafetensorsWeights {
     }
 }
 
+/// Whether a name stays in its directory, on every system.
+fn is_file_name(name: &str) -> bool {
+    !name.contains(['/', '\\', ':', '\0']) && !matches!(name, "" | "." | "..")
+}
+
 impl MappedFile {
     #[allow(unsafe_code)]
     fn open(path: PathBuf) -> Result<Self, LoadError> {
@@ -120,8 +129,11 @@ impl MappedFile {
         // SAFETY: the map is only ever read as bytes. As with every program that maps model files, another process that
         // truncates the file meanwhile ends this one.
         let map = unsafe { Mmap::map(&file) }.map_err(io("map"))?;
-        let malformed =
-            |reason: String| LoadError::Malformed { path: path.clone(), format: "safetensors", reason };
+        let malformed = |reason: String| LoadError::Malformed {
+            path: path.clone(),
+            format: "safetensors",
+            reason: format!("{reason}: the file is damaged or incomplete, copy it again"),
+        };
         let (header, _) = SafeTensors::read_metadata(&map).map_err(|e| malformed(e.to_string()))?;
         let parsed = SafeTensors::deserialize(&map).map_err(|e| malformed(e.to_string()))?;
         let base = map.as_ptr() as usize;

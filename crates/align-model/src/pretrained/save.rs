@@ -1,7 +1,10 @@
 //! Writing a Hugging Face directory that transformers and vLLM load.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
+    fs::{self, File},
+    io,
     path::Path,
 };
 
@@ -10,12 +13,20 @@ use burn::{
     tensor::Tensor,
 };
 use half::{bf16, f16};
-use safetensors::{Dtype, tensor::TensorView};
+use safetensors::{Dtype, SafeTensorError, View};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{HostTensor, LoadError, family::Family, placed};
-use crate::decoder::Decoder;
+use super::{HostTensor, LoadError, family::Family, placed, staged::StagedFiles};
+use crate::{
+    decoder::{Decoder, Head},
+    tokenizer::Tokenizer,
+};
+
+const CONFIG: &str = "config.json";
+const GENERATION_CONFIG: &str = "generation_config.json";
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
 
 /// The number format of saved weights.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,60 +87,131 @@ impl SavedDtype {
     }
 }
 
-/// Writes weights and `config.json` into `directory`, which must exist.
-///
-/// Every file is written beside its place and then renamed, `config.json` last: a directory that has one is complete.
-///
-/// # Errors
-/// If a parameter cannot be read from the device or a file cannot be written.
-pub(super) fn save_decoder(
-    model: &Decoder,
-    family: Family,
-    config_json: &Value,
-    directory: &Path,
-    options: SaveOptions,
-) -> Result<(), LoadError> {
-    let parameters = read_parameters(model)?;
-    let tensors = placed::to_checkpoint(family, model.config(), parameters);
-    write_weights(&tensors, directory, options)?;
-    let mut config = config_json.clone();
-    for key in ["dtype", "torch_dtype"] {
-        config[key] = options.dtype.name().into();
-    }
-    super::write_json(&directory.join("config.json"), &config)
+/// A model and all that its directory holds beside the weights.
+#[derive(Debug)]
+pub(super) struct SavedModel<'a> {
+    pub(super) model: &'a Decoder,
+    pub(super) family: Family,
+    pub(super) config: &'a Value,
+    pub(super) generation: Option<&'a Value>,
+    pub(super) tokenizer: Option<&'a Tokenizer>,
 }
 
-fn write_weights(
+impl SavedModel<'_> {
+    /// Writes everything into `directory`, which is made if need be.
+    ///
+    /// The weights and configurations are written beside their places first; only when all of them are on the disk do
+    /// they replace what was there, `config.json` last. Weights of an earlier save that the new ones do not overwrite
+    /// are removed, so that no reader mixes the two.
+    pub(super) fn write(&self, directory: &Path, options: SaveOptions) -> Result<(), LoadError> {
+        fs::create_dir_all(directory).map_err(|source| LoadError::Io {
+            action: "create",
+            path: directory.into(),
+            source,
+        })?;
+        let parameters = read_parameters(self.model)?;
+        let tensors = placed::to_checkpoint(self.family, self.model.config(), parameters);
+        let mut weights = StagedFiles::new(directory);
+        let weight_files = stage_weights(&tensors, &mut weights, options)?;
+        let mut configs = StagedFiles::new(directory);
+        if let Some(generation) = self.generation {
+            configs.stage_json(GENERATION_CONFIG, generation)?;
+        }
+        configs.stage_json(CONFIG, &self.config_json(options.dtype))?;
+        if let Some(tokenizer) = self.tokenizer {
+            tokenizer.save(directory).map_err(|source| LoadError::TokenizerFiles { source })?;
+        }
+        weights.commit()?;
+        remove_stale(directory, &weight_files)?;
+        configs.commit()
+    }
+
+    /// The configuration with what saving decides.
+    fn config_json(&self, dtype: SavedDtype) -> Value {
+        let mut config = self.config.clone();
+        for key in ["dtype", "torch_dtype"] {
+            config[key] = dtype.name().into();
+        }
+        config["tie_word_embeddings"] = (self.model.config().head == Head::Tied).into();
+        if !config["architectures"].is_array() {
+            // vLLM finds its implementation by this name.
+            config["architectures"] = json!([self.family.transformers_class()]);
+        }
+        config
+    }
+}
+
+/// Stages the shards and their index, and returns the names of all files.
+fn stage_weights(
     tensors: &BTreeMap<String, HostTensor>,
-    directory: &Path,
+    files: &mut StagedFiles<'_>,
     options: SaveOptions,
-) -> Result<(), LoadError> {
+) -> Result<Vec<String>, LoadError> {
+    check_range(tensors, options.dtype)?;
     let shards = split(tensors, options);
     let count = shards.len();
     let file_name = |index: usize| match count {
-        1 => "model.safetensors".to_string(),
+        1 => SINGLE.to_string(),
         _ => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
     };
+    let mut names: Vec<String> = (0..count).map(file_name).collect();
     let mut weight_map = serde_json::Map::new();
-    for (index, names) in shards.iter().enumerate() {
-        write_shard(tensors, names, &directory.join(file_name(index)), options.dtype)?;
-        weight_map.extend(names.iter().map(|name| ((*name).clone(), file_name(index).into())));
+    for (shard, file) in shards.iter().zip(&names) {
+        let views =
+            shard.iter().map(|&name| (name, Encoded { tensor: &tensors[name], dtype: options.dtype }));
+        files.stage(file, |part| write_shard(views, part))?;
+        weight_map.extend(shard.iter().map(|&name| (name.clone(), file.as_str().into())));
     }
-    let index_path = directory.join("model.safetensors.index.json");
     if count > 1 {
         let values: usize = tensors.values().map(|tensor| tensor.values.len()).sum();
         let metadata = json!({ "total_size": values * options.dtype.size(), "total_parameters": values });
-        super::write_json(&index_path, &json!({ "metadata": metadata, "weight_map": weight_map }))
-    } else if index_path.exists() {
-        // An index of an earlier, sharded save would win over the single file.
-        std::fs::remove_file(&index_path).map_err(|source| LoadError::Io {
-            action: "remove",
-            path: index_path,
-            source,
-        })
-    } else {
-        Ok(())
+        files.stage_json(INDEX, &json!({ "metadata": metadata, "weight_map": weight_map }))?;
+        names.push(INDEX.into());
     }
+    Ok(names)
+}
+
+/// Fails if a number would become infinite.
+fn check_range(tensors: &BTreeMap<String, HostTensor>, dtype: SavedDtype) -> Result<(), LoadError> {
+    let overflows = |value: &f32| match dtype {
+        SavedDtype::Float32 => false,
+        SavedDtype::Bfloat16 => value.is_finite() && bf16::from_f32(*value).is_infinite(),
+        SavedDtype::Float16 => value.is_finite() && f16::from_f32(*value).is_infinite(),
+    };
+    for (name, tensor) in tensors {
+        if let Some(&value) = tensor.values.iter().find(|value| overflows(value)) {
+            return Err(LoadError::Overflow { tensor: name.clone(), value, dtype: dtype.name() });
+        }
+    }
+    Ok(())
+}
+
+/// Removes weights of an earlier save, the index first: it would win over a single file.
+fn remove_stale(directory: &Path, kept: &[String]) -> Result<(), LoadError> {
+    let failed = |action, path: &Path, source| LoadError::Io { action, path: path.into(), source };
+    let mut stale = Vec::new();
+    for entry in fs::read_dir(directory).map_err(|e| failed("read", directory, e))? {
+        let entry = entry.map_err(|e| failed("read", directory, e))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if (name == INDEX || name == SINGLE || is_shard(&name)) && !kept.contains(&name) {
+            stale.push(name);
+        }
+    }
+    stale.sort_unstable_by_key(|name| (name != INDEX, name.clone()));
+    for name in stale {
+        let path = directory.join(name);
+        fs::remove_file(&path).map_err(|e| failed("remove", &path, e))?;
+    }
+    Ok(())
+}
+
+/// Whether a file is called like a shard, `model-00001-of-00002.safetensors`.
+fn is_shard(name: &str) -> bool {
+    let digits = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+    name.strip_prefix("model-")
+        .and_then(|rest| rest.strip_suffix(".safetensors"))
+        .and_then(|rest| rest.split_once("-of-"))
+        .is_some_and(|(index, count)| digits(index) && digits(count))
 }
 
 /// Fills shards in the order of names, none above the limit unless a single tensor is.
@@ -149,30 +231,39 @@ fn split(tensors: &BTreeMap<String, HostTensor>, options: SaveOptions) -> Vec<Ve
     shards
 }
 
-fn write_shard(
-    tensors: &BTreeMap<String, HostTensor>,
-    names: &[&String],
-    path: &Path,
+/// A tensor that is encoded when its turn to be written comes: no second copy of a whole shard is ever made.
+struct Encoded<'a> {
+    tensor: &'a HostTensor,
     dtype: SavedDtype,
-) -> Result<(), LoadError> {
-    let malformed = |e: safetensors::SafeTensorError| LoadError::Malformed {
-        path: path.into(),
-        format: "safetensors",
-        reason: e.to_string(),
-    };
-    let encoded: Vec<Vec<u8>> = names.iter().map(|name| dtype.encode(&tensors[*name].values)).collect();
-    let views = names
-        .iter()
-        .zip(&encoded)
-        .map(|(name, bytes)| {
-            Ok((name.as_str(), TensorView::new(dtype.stored(), tensors[*name].shape.clone(), bytes)?))
-        })
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(malformed)?;
+}
+
+impl View for Encoded<'_> {
+    fn dtype(&self) -> Dtype {
+        self.dtype.stored()
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.tensor.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.dtype.encode(&self.tensor.values).into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.values.len() * self.dtype.size()
+    }
+}
+
+fn write_shard<'a>(tensors: impl Iterator<Item = (&'a String, Encoded<'a>)>, path: &Path) -> io::Result<()> {
+    // The library's own temporary file is readable by its owner alone; saved models get the usual permissions.
+    let permissions = File::create(path)?.metadata()?.permissions();
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    super::write_atomically(path, |temporary| {
-        safetensors::serialize_to_file(views, Some(metadata), temporary).map_err(malformed)
-    })
+    safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|error| match error {
+        SafeTensorError::IoError(error) => error,
+        other => io::Error::other(other),
+    })?;
+    fs::set_permissions(path, permissions)
 }
 
 /// Every parameter of a module on the host, by its path.
@@ -201,6 +292,7 @@ impl ModuleVisitor for ParameterReader {
         let (parameter, tensor) = (self.path.join("."), param.val());
         let shape = tensor.dims().to_vec();
         let values = tensor.try_into_data().map_err(|e| e.to_string());
+        let values = values.map(|data| data.convert::<f32>());
         match values.and_then(|data| data.try_into_vec::<f32>().map_err(|e| format!("{e:?}"))) {
             Ok(values) => read.push((parameter, HostTensor { shape, values })),
             Err(reason) => self.result = Err(LoadError::Device { parameter, reason }),
