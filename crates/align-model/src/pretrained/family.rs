@@ -123,9 +123,8 @@ fn llama(family: Family, path: &str) -> String {
     let (module, leaf) = module_and_leaf(rest);
     let name = match module {
         "attention_norm" => "input_layernorm",
-        "attention_post_norm" => "post_attention_layernorm",
         "mlp_norm" if family == Family::Gemma3 => "pre_feedforward_layernorm",
-        "mlp_norm" => "post_attention_layernorm",
+        "attention_post_norm" | "mlp_norm" => "post_attention_layernorm",
         "mlp_post_norm" => "post_feedforward_layernorm",
         "attention.query" => "self_attn.q_proj",
         "attention.key" => "self_attn.k_proj",

@@ -11,7 +11,7 @@ pub(super) fn whole(keys: &ConfigKeys<'_>, head_dim: usize) -> Result<RopeConfig
     variant(keys, object, theta, head_dim)
 }
 
-/// Reads the variant of gpt_neox, which rotates a part of each head: a quarter unless told otherwise.
+/// Reads the variant of `gpt_neox`, which rotates a part of each head: a quarter unless told otherwise.
 pub(super) fn partial(keys: &ConfigKeys<'_>, head_dim: usize) -> Result<RopeConfig, LoadError> {
     let object = scaling_object(keys)?;
     let theta = theta(keys, object, &["rotary_emb_base", "rope_theta"])?;
