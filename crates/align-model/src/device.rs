@@ -186,10 +186,27 @@ impl DeviceName {
 mod tests {
     use super::*;
 
+    fn parse(name: &str) -> Result<DeviceName, DeviceError> {
+        name.parse()
+    }
+
     #[test]
     fn names_round_trip() {
-        for name in ["flex", "vulkan:0", "metal", "wgpu", "cuda:1", "rocm"] {
-            assert_eq!(name.parse::<DeviceName>().unwrap().to_string(), name);
+        for name in ["flex", "flex:0", "vulkan:0", "metal", "wgpu", "cuda:1", "rocm"] {
+            assert_eq!(parse(name).unwrap().to_string(), name);
+        }
+        assert_eq!(parse("cpu"), parse("flex"));
+    }
+
+    #[test]
+    fn unknown_names_say_what_is_expected() {
+        for name in ["tpu", "", " flex", "CUDA", ":0", "gpu:1"] {
+            let error = parse(name).unwrap_err();
+            assert_eq!(error, DeviceError::Unknown { name: name.into() });
+            assert!(
+                error.to_string().contains("expected flex, vulkan, metal, wgpu, cuda or rocm"),
+                "{error}"
+            );
         }
     }
 
@@ -202,16 +219,35 @@ mod tests {
     }
 
     #[test]
-    fn bad_names_say_what_is_expected() {
-        assert!(matches!("tpu".parse::<DeviceName>(), Err(DeviceError::Unknown { .. })));
-        assert!(matches!("cuda:one".parse::<DeviceName>(), Err(DeviceError::BadIndex { .. })));
-        assert!(matches!("flex:3".parse::<DeviceName>(), Err(DeviceError::BadIndex { .. })));
+    fn bad_indices_are_named() {
+        for (name, index) in
+            [("cuda:one", "one"), ("cuda:", ""), ("cuda:-1", "-1"), ("cuda:1:2", "1:2"), ("flex:3", "3")]
+        {
+            let error = parse(name).unwrap_err();
+            assert_eq!(error, DeviceError::BadIndex { name: name.into(), index: index.into() });
+            assert_eq!(error.to_string(), format!("device `{name}`: `{index}` is not a device index"));
+        }
     }
 
-    #[cfg(not(feature = "cuda"))]
+    #[cfg(feature = "flex")]
     #[test]
-    fn an_absent_backend_names_its_feature() {
-        let error = "cuda:1".parse::<DeviceName>().unwrap().open().unwrap_err();
-        assert_eq!(error.to_string(), "device `cuda:1` is not compiled in: build with `--features cuda`");
+    fn flex_opens() {
+        assert_eq!(parse("flex").unwrap().open().unwrap(), Device::flex());
+    }
+
+    #[test]
+    fn a_backend_that_is_not_compiled_in_names_its_feature() {
+        let compiled = [
+            ("vulkan", cfg!(feature = "vulkan")),
+            ("metal", cfg!(feature = "metal")),
+            ("wgpu", cfg!(feature = "wgpu")),
+            ("cuda", cfg!(feature = "cuda")),
+            ("rocm", cfg!(feature = "rocm")),
+        ];
+        for (name, _) in compiled.into_iter().filter(|(_, compiled)| !compiled) {
+            let error = parse(&format!("{name}:1")).unwrap().open().unwrap_err();
+            let expected = format!("device `{name}:1` is not compiled in: build with `--features {name}`");
+            assert_eq!(error.to_string(), expected);
+        }
     }
 }
