@@ -14,10 +14,11 @@ use burn::tensor::Device;
 use safetensors::{Dtype, tensor::TensorView};
 use serde_json::{Value, json};
 
-pub const FAMILIES: [&str; 7] = ["llama", "mistral", "qwen2", "qwen3", "gemma3_text", "gpt2", "gpt_neox"];
+pub(crate) const FAMILIES: [&str; 7] =
+    ["llama", "mistral", "qwen2", "qwen3", "gemma3_text", "gpt2", "gpt_neox"];
 
 /// The configuration of a small model.
-pub fn config(model_type: &str) -> Value {
+pub(crate) fn config(model_type: &str) -> Value {
     if model_type == "gpt2" {
         return json!({"model_type": "gpt2", "vocab_size": 11, "n_embd": 8, "n_head": 2, "n_layer": 2, "n_positions": 16});
     }
@@ -36,12 +37,12 @@ pub fn config(model_type: &str) -> Value {
     config
 }
 
-pub fn architecture(config: &Value) -> Architecture {
+pub(crate) fn architecture(config: &Value) -> Architecture {
     Architecture::from_json(Path::new("config.json"), config.clone()).unwrap()
 }
 
 /// The configuration with other values; null removes a key.
-pub fn with(mut config: Value, changes: Value) -> Value {
+pub(crate) fn with(mut config: Value, changes: Value) -> Value {
     for (key, value) in changes.as_object().unwrap() {
         match value {
             Value::Null => drop(config.as_object_mut().unwrap().remove(key)),
@@ -53,8 +54,8 @@ pub fn with(mut config: Value, changes: Value) -> Value {
 
 /// Gives every weight of a model another value, none of which bf16 or f16 can hold exactly, and remembers them all.
 #[derive(Default)]
-pub struct Distinct {
-    pub values: BTreeMap<String, Vec<f32>>,
+pub(crate) struct Distinct {
+    pub(crate) values: BTreeMap<String, Vec<f32>>,
     next: u32,
 }
 
@@ -72,14 +73,14 @@ impl ParameterSource for Distinct {
 }
 
 /// A model whose weights are all different.
-pub fn distinct(architecture: &Architecture) -> (Decoder, BTreeMap<String, Vec<f32>>) {
+pub(crate) fn distinct(architecture: &Architecture) -> (Decoder, BTreeMap<String, Vec<f32>>) {
     let mut source = Distinct::default();
     let Ok(model) = Decoder::build(architecture.config(), &mut source, &Device::flex());
     (model, source.values)
 }
 
 /// A directory with a model of the family.
-pub fn saved(config: &Value) -> tempfile::TempDir {
+pub(crate) fn saved(config: &Value) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let architecture = architecture(config);
     architecture.save(&distinct(&architecture).0, directory.path(), SaveOptions::default()).unwrap();
@@ -87,28 +88,28 @@ pub fn saved(config: &Value) -> tempfile::TempDir {
 }
 
 /// Opens and loads.
-pub fn load(directory: &Path) -> Result<Decoder, LoadError> {
+pub(crate) fn load(directory: &Path) -> Result<Decoder, LoadError> {
     Checkpoint::open(directory)?.load(&Device::flex())
 }
 
 /// The files of a directory by their names.
-pub fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let entry =
         |path: PathBuf| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(path).unwrap());
     fs::read_dir(directory).unwrap().map(|e| entry(e.unwrap().path())).collect()
 }
 
 /// Tensors of a safetensors file: shapes and f32 values.
-pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+pub(crate) type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
 
-pub fn read_tensors(path: &Path) -> Tensors {
+pub(crate) fn read_tensors(path: &Path) -> Tensors {
     let bytes = fs::read(path).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let values = |data: &[u8]| data.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
     file.iter().map(|(name, view)| (name.into(), (view.shape().to_vec(), values(view.data())))).collect()
 }
 
-pub fn write_tensors(path: &Path, tensors: &Tensors) {
+pub(crate) fn write_tensors(path: &Path, tensors: &Tensors) {
     let encoded: Vec<Vec<u8>> =
         tensors.values().map(|(_, values)| values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
     let views = tensors.iter().zip(&encoded).map(|((name, (shape, _)), bytes)| {
@@ -118,7 +119,7 @@ pub fn write_tensors(path: &Path, tensors: &Tensors) {
 }
 
 /// Changes the tensors of a saved model.
-pub fn edit(directory: &Path, change: impl FnOnce(&mut Tensors)) {
+pub(crate) fn edit(directory: &Path, change: impl FnOnce(&mut Tensors)) {
     let path = directory.join("model.safetensors");
     let mut tensors = read_tensors(&path);
     change(&mut tensors);
@@ -126,13 +127,13 @@ pub fn edit(directory: &Path, change: impl FnOnce(&mut Tensors)) {
 }
 
 /// A safetensors file made by hand: header and data.
-pub fn raw_file(header: &[u8], data: &[u8]) -> Vec<u8> {
+pub(crate) fn raw_file(header: &[u8], data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header, data].concat()
 }
 
 /// Fails unless the message has every part.
 #[track_caller]
-pub fn assert_says(error: &LoadError, parts: &[&str]) {
+pub(crate) fn assert_says(error: &LoadError, parts: &[&str]) {
     let message = error.to_string();
     for part in parts {
         assert!(message.contains(part), "`{message}` does not say `{part}`");
