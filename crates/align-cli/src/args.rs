@@ -282,6 +282,6 @@ mod tests {
             ["align", "sft", "--config", "x.toml", "--model", "a", "--set", "model=b", "--device", "cuda:1"];
         let Command::Sft(sft) = Arguments::try_parse_from(arguments).unwrap().command else { unreachable!() };
         let overrides: Vec<String> = sft.overrides().iter().map(ToString::to_string).collect();
-        assert_eq!(overrides, ["model=b", "model=\"a\"", "device=\"cuda:1\""]);
+        assert_eq!(overrides, ["model=\"b\"", "model=\"a\"", "device=\"cuda:1\""]);
     }
 }

@@ -267,4 +267,16 @@ mod tests {
         let text = toml::to_string(&run).unwrap();
         assert_eq!(with(&text, &[]).unwrap(), run);
     }
+
+    #[test]
+    fn the_examples_are_runs() {
+        let directory = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/configs"));
+        let files: Vec<PathBuf> =
+            std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(!files.is_empty());
+        for file in files {
+            let run: SftRun = read(&file, &[]).unwrap();
+            run.sft.check().unwrap();
+        }
+    }
 }
