@@ -236,7 +236,7 @@ Examples:
 /// Talks with a model.
 ///
 /// Every line is a message to the model, whose answer appears word by word; the model needs a chat template. Ctrl-C ends
-/// an answer.
+/// an answer and, where the model is silent, the conversation.
 #[derive(Debug, Args)]
 #[command(after_long_help = CHAT_EXAMPLES)]
 pub(crate) struct ChatArguments {

@@ -74,7 +74,7 @@ fn data() {
     place.align(&format!("{RUN} --data none.jsonl")).failed("cannot read none.jsonl");
     for (text, expected) in [
         ("", "data.jsonl: no records"),
-        ("{\"text\": \"cat\"}\n{\"text\": \n", "data.jsonl:2:10: not a JSON object"),
+        ("{\"text\": \"cat\"}\n{\"text\": \n", "data.jsonl:2:8: not a JSON object"),
         ("{\"instruction\": \"cat\", \"output\": \"dog\"}\n", "data.jsonl:1: found "),
         ("{\"prompt\": \"cat\", \"completion\": \"\"}\n", "data.jsonl: no sample has a token to learn"),
     ] {

@@ -58,7 +58,7 @@ impl Workplace {
         place.write(
             "run.toml",
             "model = \"model\"\ndata = \"data.jsonl\"\nout = \"out\"\n\n[sft]\nmax_length = 32\n\
-             duration = { steps = 30 }\nupdate.learning_rate = 1e-2\n",
+             duration = { steps = 60 }\nupdate.learning_rate = 1e-2\n",
         );
         place
     }
