@@ -236,7 +236,7 @@ Examples:
 /// Talks with a model.
 ///
 /// Every line is a message to the model, whose answer appears word by word; the model needs a chat template. Ctrl-C ends
-/// an answer.
+/// an answer and, where the model is silent, the conversation.
 #[derive(Debug, Args)]
 #[command(after_long_help = CHAT_EXAMPLES)]
 pub(crate) struct ChatArguments {
@@ -282,6 +282,6 @@ mod tests {
             ["align", "sft", "--config", "x.toml", "--model", "a", "--set", "model=b", "--device", "cuda:1"];
         let Command::Sft(sft) = Arguments::try_parse_from(arguments).unwrap().command else { unreachable!() };
         let overrides: Vec<String> = sft.overrides().iter().map(ToString::to_string).collect();
-        assert_eq!(overrides, ["model=b", "model=\"a\"", "device=\"cuda:1\""]);
+        assert_eq!(overrides, ["model=\"b\"", "model=\"a\"", "device=\"cuda:1\""]);
     }
 }

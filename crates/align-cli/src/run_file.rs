@@ -105,12 +105,13 @@ fn parse<T: DeserializeOwned>(text: &str, path: &Path, overrides: &[Override]) -
         lines.push(line);
     }
     let places = Places { path, text, overrides, lines: &lines };
-    let mut document = DeTable::parse(text).map_err(|error| places.explain(&error, &DeTable::new()))?;
+    let nothing = toml::Spanned::new(0..0, DeTable::new());
+    let mut document = DeTable::parse(text).map_err(|error| places.explain(&error, &nothing))?;
     for (one, line) in overrides.iter().zip(&lines) {
-        let table = DeTable::parse(line).map_err(|error| places.explain(&error, &DeTable::new()))?;
+        let table = DeTable::parse(line).map_err(|error| places.explain(&error, &nothing))?;
         graft(document.get_mut(), table.into_inner(), one.depth());
     }
-    let keys = document.get_ref().clone();
+    let keys = document.clone();
     T::deserialize(Deserializer::from(document)).map_err(|error| places.explain(&error, &keys))
 }
 
@@ -137,10 +138,10 @@ struct Places<'a> {
 }
 
 impl Places<'_> {
-    fn explain(&self, error: &Error, keys: &DeTable<'_>) -> anyhow::Error {
+    fn explain(&self, error: &Error, keys: &toml::Spanned<DeTable<'_>>) -> anyhow::Error {
         let (path, message) = (self.path.display(), error.message());
         let Some(span) = error.span() else { return anyhow!("{path}: {message}") };
-        if message.starts_with("missing field") && span == (0..self.text.len()) {
+        if message.starts_with("missing field") && span == keys.span() {
             return anyhow!("{path}: {message}: set it in the file or on the command line");
         }
         if span.start >= self.text.len()
@@ -149,7 +150,7 @@ impl Places<'_> {
             return anyhow!("--set {}: {message}", self.overrides[index]);
         }
         let line = self.text[..span.start].matches('\n').count() + 1;
-        match key_at(keys, span.start) {
+        match key_at(keys.get_ref(), span.start) {
             Some(key) => anyhow!("{path}:{line}: {key}: {message}"),
             None => {
                 anyhow!("{path}:{line}: {message}: {}", self.text.lines().nth(line - 1).unwrap_or_default())
@@ -247,6 +248,7 @@ mod tests {
         fails(FILE, &["sft.seed=1", "sft.batch_size=many"], "--set sft.batch_size=\"many\": invalid type");
         fails("", &[], "run.toml: missing field `model`");
         fails("", &["model=m"], "run.toml: missing field `data`");
+        fails("model = \"m\"\n\n[sft]\nseed = 1\n", &[], "run.toml: missing field `data`");
         fails(
             "[sft.loss]\nlabel_smoothing = 0.1\n",
             &["model=m", "data=d", "out=o"],
@@ -266,5 +268,17 @@ mod tests {
         let run = with(FILE, &["sft.loss={ kind = 'dft' }", "device=cuda:1"]).unwrap();
         let text = toml::to_string(&run).unwrap();
         assert_eq!(with(&text, &[]).unwrap(), run);
+    }
+
+    #[test]
+    fn the_examples_are_runs() {
+        let directory = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/configs"));
+        let files: Vec<PathBuf> =
+            std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(!files.is_empty());
+        for file in files {
+            let run: SftRun = read(&file, &[]).unwrap();
+            run.sft.check().unwrap();
+        }
     }
 }

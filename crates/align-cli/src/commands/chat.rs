@@ -4,6 +4,10 @@ use std::{
     io::{BufRead as _, IsTerminal as _, Write as _},
     num::NonZeroUsize,
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use align_model::{chat::Message, generate::GenerationConfig};
@@ -24,9 +28,18 @@ pub(crate) fn run(args: &ChatArguments) -> Result<()> {
         args.model.model.display()
     );
     let config = args.generation.config(model.end_tokens.clone(), NonZeroUsize::MIN);
-    let mut chat = Chat { model, config, system: args.system.clone(), messages: Vec::new() };
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let mut chat = Chat {
+        model,
+        config,
+        system: args.system.clone(),
+        messages: Vec::new(),
+        interrupted: interrupted.clone(),
+    };
     let mut input = Input::new()?;
     if input.is_terminal() {
+        ctrlc::set_handler(move || interrupted.store(true, Ordering::Relaxed))
+            .context("cannot listen for Ctrl-C")?;
         eprintln!("{HELP}");
     }
     while let Some(line) = input.line()? {
@@ -52,6 +65,8 @@ struct Chat {
     config: GenerationConfig,
     system: Option<String>,
     messages: Vec<Message>,
+    /// Set by Ctrl-C.
+    interrupted: Arc<AtomicBool>,
 }
 
 impl Chat {
@@ -76,7 +91,8 @@ impl Chat {
         let mut messages = self.messages.clone();
         messages.push(Message::user(line));
         let prompt = prompts::render(&self.model, self.system.as_deref(), &messages)?;
-        let text = stream(&self.model, &[prompt], &self.config, || false)?;
+        self.interrupted.store(false, Ordering::Relaxed);
+        let text = stream(&self.model, &[prompt], &self.config, || self.interrupted.load(Ordering::Relaxed))?;
         messages.push(Message::assistant(text));
         self.messages = messages;
         // Another turn, other random numbers.

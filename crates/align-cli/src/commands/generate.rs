@@ -42,7 +42,7 @@ pub(crate) fn run(args: &GenerateArguments) -> Result<()> {
                 continue;
             }
             if !single {
-                println!("--- prompt {}, sample {}", index + 1, sample + 1);
+                println!("--- prompt {index}, sample {sample}");
             }
             println!("{}", if args.log_probs { log_probs(&model, generation)? } else { text });
         }

@@ -73,7 +73,8 @@ fn parse_line(path: &Path, line: usize, content: &[u8]) -> Result<Map<String, Va
         line,
         column: error.valid_up_to() + 1,
     })?;
-    serde_json::from_str(text).map_err(|error| {
+    // Without the line's end: a position behind it would count from the next line.
+    serde_json::from_str(text.trim_end()).map_err(|error| {
         if text.trim_start().starts_with('[') {
             return DataError::JsonArray { path: path.to_path_buf(), line };
         }

@@ -1,0 +1,9 @@
+//! The `align` command as its users run it, with a model small enough to train in a second.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod chat;
+mod generate;
+mod mistakes;
+mod sft;
+mod workplace;
