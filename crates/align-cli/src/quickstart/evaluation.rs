@@ -8,7 +8,8 @@ use align_model::{
     chat::{Message, RenderOptions},
     decoder::Decoder,
     generate::{
-        Completer as _, Completion, Decoding, Finish, GenerationConfig, LocalCompleter, SamplingConfig, StopAt,
+        Completer as _, Completion, Decoding, Finish, GenerationConfig, LocalCompleter, SamplingConfig,
+        StopAt,
     },
     logprob::{Targets, token_log_probs},
     sft::{LossOn, SftTokenizer},
@@ -18,7 +19,7 @@ use serde::Serialize;
 use super::{
     stage::{conversation, located},
     workshop::Workshop,
-    world::TaskKind,
+    world::{Task, TaskKind},
 };
 
 /// How well a model answers held-out requests.
@@ -93,7 +94,7 @@ impl Evaluation {
     /// Asks every held-out request, in chat form and greedily.
     pub(super) fn of(model: &Decoder, workshop: &Workshop) -> anyhow::Result<Self> {
         let answers = answers(model, workshop)?;
-        let by_kind: Vec<_> = workshop.held_out.iter().map(|task| task.kind()).zip(&answers).collect();
+        let by_kind: Vec<_> = workshop.held_out.iter().map(Task::kind).zip(&answers).collect();
         let accuracy_of = |wanted: TaskKind| {
             let asked: Vec<_> = by_kind.iter().copied().filter(|(kind, _)| *kind == wanted).collect();
             (wanted.name(), Proportion::of(&asked, |_, answer| answer.correct))
@@ -126,10 +127,8 @@ fn answers(model: &Decoder, workshop: &Workshop) -> anyhow::Result<Vec<Answer>> 
         },
     };
     let completions = completer.complete(&requests)?;
-    let judged = workshop.held_out.iter().zip(completions).map(|(task, Completion { text, finish })| Answer {
-        correct: task.is_correct(&text),
-        text,
-        ended: matches!(finish, Finish::StopToken(_)),
+    let judged = workshop.held_out.iter().zip(completions).map(|(task, Completion { text, finish })| {
+        Answer { correct: task.is_correct(&text), text, ended: matches!(finish, Finish::StopToken(_)) }
     });
     Ok(judged.collect())
 }
@@ -141,8 +140,7 @@ fn answer_nll(model: &Decoder, workshop: &Workshop) -> anyhow::Result<f64> {
     let records = located("held-out requests", workshop.held_out.iter().map(conversation));
     let examples = tokenizer.samples(&records)?.examples;
     let sequences: Vec<_> = examples.iter().map(|example| example.tokens.as_slice()).collect();
-    let selected: Vec<bool> =
-        examples.iter().flat_map(|example| example.is_target.iter().copied()).collect();
+    let selected: Vec<bool> = examples.iter().flat_map(|example| example.is_target.iter().copied()).collect();
     let batch = TokenBatch::from_sequences(&sequences);
     let targets = Targets::selected(&batch, &selected);
     let log_probs = token_log_probs(model, &batch, &targets).values.into_data();

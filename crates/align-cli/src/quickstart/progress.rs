@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 /// Shows progress on standard error.
 #[derive(Debug)]
 pub(super) struct Progress {
-    /// Absent where standard error is no terminal.
+    /// Absent where standard error is no terminal; hidden until a stage begins.
     bar: Option<ProgressBar>,
     stage: &'static str,
 }
@@ -25,7 +25,7 @@ impl Progress {
     /// A bar if standard error is a terminal, else plain lines.
     pub(super) fn on_stderr() -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Self { bar: terminal.then(|| ProgressBar::with_draw_target(None, hidden_until_used())), stage: "" }
+        Self { bar: terminal.then(ProgressBar::hidden), stage: "" }
     }
 
     /// A stage begins.
@@ -49,11 +49,6 @@ impl Progress {
         // Progress that cannot be shown is no reason to stop training.
         let _ = writeln!(std::io::stderr(), "{line}");
     }
-}
-
-/// A bar that is drawn before the first stage would show no steps.
-fn hidden_until_used() -> ProgressDrawTarget {
-    ProgressDrawTarget::hidden()
 }
 
 impl<S> Hook<S, SftReport> for Progress {

@@ -7,16 +7,29 @@ mod summary;
 pub(super) use page::write_page;
 pub(super) use summary::write_summary;
 
+use serde::Serialize;
+
 use super::evaluation::Proportion;
 use super::results::{StageResults, percent};
 use super::world::TaskKind;
 
 /// A line of the table that compares the stages.
 struct Line {
-    label: String,
-    /// Whether it is a part of the line above it.
-    part: bool,
+    label: &'static str,
+    rank: Rank,
     cells: Vec<Cell>,
+}
+
+/// How much a line says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Rank {
+    /// Enough to tell the stages apart on its own.
+    Headline,
+    /// Something for the second look.
+    Detail,
+    /// A part of the line before it.
+    Part,
 }
 
 /// What one stage has in a line.
@@ -30,23 +43,28 @@ struct Cell {
 
 /// The comparison of the stages, the most telling number first.
 fn lines(stages: &[StageResults]) -> Vec<Line> {
-    let shares = |label: &str, part: bool, of: &dyn Fn(&StageResults) -> Proportion| Line {
-        label: label.to_owned(),
-        part,
+    let shares = |label, rank, of: &dyn Fn(&StageResults) -> Proportion| Line {
+        label,
+        rank,
         cells: stages.iter().map(|stage| share_cell(of(stage))).collect(),
     };
-    let numbers = |label: &str, of: &dyn Fn(&StageResults) -> f64| Line {
-        label: label.to_owned(),
-        part: false,
+    let numbers = |label, rank, of: &dyn Fn(&StageResults) -> f64| Line {
+        label,
+        rank,
         cells: stages.iter().map(|stage| number_cell(of(stage))).collect(),
     };
-    let mut lines = vec![shares("right answers", false, &|stage| stage.evaluation.accuracy)];
+    let mut lines = vec![shares("right answers", Rank::Headline, &|stage| stage.evaluation.accuracy)];
     lines.extend(TaskKind::ALL.into_iter().map(|kind| {
-        shares(kind.description(), true, &|stage| stage.evaluation.accuracy_by_kind[kind.name()])
+        let accuracy = |stage: &StageResults| stage.evaluation.accuracy_by_kind[kind.name()];
+        shares(kind.description(), Rank::Part, &accuracy)
     }));
-    lines.push(shares("answers that end by themselves", false, &|stage| stage.evaluation.ended));
-    lines.push(numbers("nats per token of the right answer", &|stage| stage.evaluation.answer_nll));
-    lines.push(numbers("perplexity of the right answer", &|stage| stage.evaluation.answer_perplexity));
+    lines.extend([
+        shares("answers that end by themselves", Rank::Headline, &|stage| stage.evaluation.ended),
+        numbers("nats per token of the right answer", Rank::Detail, &|stage| stage.evaluation.answer_nll),
+        numbers("perplexity of the right answer", Rank::Headline, &|stage| {
+            stage.evaluation.answer_perplexity
+        }),
+    ]);
     lines
 }
 

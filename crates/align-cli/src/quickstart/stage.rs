@@ -87,7 +87,12 @@ impl Stage for BaseStage {
         let records = documents.into_iter().map(|text| SftRecord::Text { text });
         let config = plan.config(LossOn::Everything, workshop.seed)?;
         progress.start(self.name(), plan.steps)?;
-        train(workshop, self.name(), Lesson { model, records: located("corpus", records), config, plan }, progress)
+        train(
+            workshop,
+            self.name(),
+            Lesson { model, records: located("corpus", records), config, plan },
+            progress,
+        )
     }
 }
 
@@ -146,7 +151,12 @@ struct Lesson {
 }
 
 /// Maximises the likelihood of the records.
-fn train(workshop: &Workshop, name: &str, lesson: Lesson, progress: &mut Progress) -> anyhow::Result<Outcome> {
+fn train(
+    workshop: &Workshop,
+    name: &str,
+    lesson: Lesson,
+    progress: &mut Progress,
+) -> anyhow::Result<Outcome> {
     let Lesson { model, records, config, plan } = lesson;
     let tokenizer = SftTokenizer::new(&config, &workshop.tokenizer, Some(&workshop.templates));
     let examples = tokenizer.samples(&records)?.examples;

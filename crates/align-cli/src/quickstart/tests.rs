@@ -2,8 +2,7 @@ use super::plan::Training;
 use super::*;
 
 fn short() -> Plan {
-    let training =
-        Training { steps: 3, batch_size: 6, learning_rate: 1e-3, beta2: 0.99, warmup_steps: 1 };
+    let training = Training { steps: 3, batch_size: 6, learning_rate: 1e-3, beta2: 0.99, warmup_steps: 1 };
     Plan { base: training, sft: training, held_out_per_kind: 3 }
 }
 
@@ -36,8 +35,7 @@ fn a_seed_gives_the_same_bits_twice() {
 #[test]
 fn an_earlier_run_is_overwritten() {
     let directory = tempfile::tempdir().unwrap();
-    let options =
-        Options { out: directory.path().join("out"), seed: 3, device: "flex".parse().unwrap() };
+    let options = Options { out: directory.path().join("out"), seed: 3, device: "flex".parse().unwrap() };
     run_plan(&options, &short()).unwrap();
     let first = timeless(&directory);
     run_plan(&options, &short()).unwrap();
@@ -50,11 +48,8 @@ fn an_earlier_run_is_overwritten() {
 
 #[test]
 fn held_out_requests_differ_and_are_many() {
-    let options = Options {
-        out: tempfile::tempdir().unwrap().path().into(),
-        seed: 0,
-        device: "flex".parse().unwrap(),
-    };
+    let options =
+        Options { out: tempfile::tempdir().unwrap().path().into(), seed: 0, device: "flex".parse().unwrap() };
     let workshop = Workshop::new(&options, &Plan::full()).unwrap();
     let mut requests: Vec<_> = workshop.held_out.iter().map(world::Task::request).collect();
     let asked = requests.len();

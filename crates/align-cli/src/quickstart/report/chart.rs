@@ -13,7 +13,7 @@ const GRID: RGBColor = RGBColor(0xe0, 0xe0, 0xe0);
 const AXIS: RGBColor = RGBColor(0x9e, 0x9e, 0x9e);
 
 /// Weight of the past in the smoothed curve.
-const SMOOTHING: f64 = 0.94;
+const SMOOTHING: f64 = 0.85;
 
 /// A curve over the steps of a run: every step in a faint colour, the trend in a strong one.
 pub(super) fn line_chart(curve: &Curve) -> anyhow::Result<String> {

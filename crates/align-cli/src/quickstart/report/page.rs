@@ -14,7 +14,7 @@ use super::super::{
     results::{Results, StageResults, percent},
     world::TaskKind,
 };
-use super::{Cell, Line, chart::line_chart, lines};
+use super::{Cell, Line, Rank, chart::line_chart, lines};
 
 /// The name ends in `.html`: that is what turns escaping on.
 const NAME: &str = "report.html";
@@ -110,8 +110,8 @@ impl StageView {
 
 #[derive(Serialize)]
 struct LineView {
-    label: String,
-    part: bool,
+    label: &'static str,
+    rank: Rank,
     cells: Vec<CellView>,
 }
 
@@ -126,7 +126,7 @@ impl LineView {
     fn new(line: Line) -> Self {
         let view =
             |Cell { value, interval, share }| CellView { value, interval, percent: share.map(|s| 100.0 * s) };
-        Self { label: line.label, part: line.part, cells: line.cells.into_iter().map(view).collect() }
+        Self { label: line.label, rank: line.rank, cells: line.cells.into_iter().map(view).collect() }
     }
 }
 

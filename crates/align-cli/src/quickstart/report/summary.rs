@@ -4,7 +4,7 @@ use std::io::{Result, Write};
 use std::path::Path;
 
 use super::super::results::Results;
-use super::{Cell, lines};
+use super::{Cell, Rank, lines};
 
 const LABEL_WIDTH: usize = 36;
 const CELL_WIDTH: usize = 24;
@@ -17,8 +17,8 @@ pub(in super::super) fn write_summary(output: &mut dyn Write, results: &Results,
     }
     writeln!(output)?;
     for line in lines(&results.stages) {
-        let label = if line.part { format!("  {}", line.label) } else { line.label };
-        write!(output, "{label:LABEL_WIDTH$}")?;
+        let indent = if line.rank == Rank::Part { "  " } else { "" };
+        write!(output, "{:LABEL_WIDTH$}", format!("{indent}{}", line.label))?;
         for cell in line.cells {
             write!(output, "{:>CELL_WIDTH$}", text(cell))?;
         }
