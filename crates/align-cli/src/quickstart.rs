@@ -7,7 +7,6 @@
 mod evaluation;
 mod files;
 mod plan;
-mod progress;
 mod report;
 mod results;
 mod stage;
@@ -22,7 +21,6 @@ use anyhow::Context as _;
 
 use evaluation::Evaluation;
 use plan::Plan;
-use progress::Progress;
 use results::{Results, StageResults};
 use stage::{BaseStage, SftStage, Stage};
 use workshop::Workshop;
@@ -57,24 +55,22 @@ fn stages() -> Vec<Box<dyn Stage>> {
 fn run_plan(options: &Options, plan: &Plan) -> anyhow::Result<Results> {
     let started = Instant::now();
     let workshop = Workshop::new(options, plan)?;
-    let mut progress = Progress::on_stderr();
     let mut results = Results::new(&workshop, options);
     let mut model = workshop.fresh_model();
     for stage in stages() {
         let stage_started = Instant::now();
-        let outcome = stage
-            .run(&workshop, model, &mut progress)
-            .with_context(|| format!("the stage `{}` failed", stage.name()))?;
+        eprintln!("{}: it {}", stage.title(), stage.purpose());
+        let outcome =
+            stage.run(&workshop, model).with_context(|| format!("the stage `{}` failed", stage.name()))?;
         let train_seconds = stage_started.elapsed().as_secs_f64();
         workshop.save(&outcome.model, stage.name())?;
         let evaluation = Evaluation::of(&outcome.model, &workshop)
             .with_context(|| format!("the model of the stage `{}` cannot be evaluated", stage.name()))?;
         let seconds = stage_started.elapsed().as_secs_f64();
-        progress.note(&format!(
-            "{}: {} of held-out requests answered right, {seconds:.1} s",
-            stage.name(),
+        eprintln!(
+            "{} of held-out requests answered right, {seconds:.1} s",
             results::percent(evaluation.accuracy.share)
-        ));
+        );
         results.timing.add(stage.name(), train_seconds, seconds - train_seconds);
         results.stages.push(StageResults::new(stage.as_ref(), outcome.training, evaluation));
         model = outcome.model;

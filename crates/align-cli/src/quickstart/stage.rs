@@ -12,7 +12,8 @@ use align_model::{
 };
 use serde::Serialize;
 
-use super::{files, plan::Training, progress::Progress, workshop::Workshop, world::Task};
+use super::{files, plan::Training, workshop::Workshop, world::Task};
+use crate::progress::ProgressDisplay;
 
 /// One step on the way from random weights to an assistant.
 pub(super) trait Stage {
@@ -26,7 +27,7 @@ pub(super) trait Stage {
     fn purpose(&self) -> &'static str;
 
     /// Trains the model of the stage before.
-    fn run(&self, workshop: &Workshop, model: Decoder, progress: &mut Progress) -> anyhow::Result<Outcome>;
+    fn run(&self, workshop: &Workshop, model: Decoder) -> anyhow::Result<Outcome>;
 }
 
 /// What a stage leaves.
@@ -81,18 +82,12 @@ impl Stage for BaseStage {
         "reads plain text from random weights: it learns the facts, but not to answer"
     }
 
-    fn run(&self, workshop: &Workshop, model: Decoder, progress: &mut Progress) -> anyhow::Result<Outcome> {
+    fn run(&self, workshop: &Workshop, model: Decoder) -> anyhow::Result<Outcome> {
         let plan = workshop.plan.base;
         let documents = workshop.world.base_corpus(plan.samples());
         let records = documents.into_iter().map(|text| SftRecord::Text { text });
         let config = plan.config(LossOn::Everything, workshop.seed)?;
-        progress.start(self.name(), plan.steps)?;
-        train(
-            workshop,
-            self.name(),
-            Lesson { model, records: located("corpus", records), config, plan },
-            progress,
-        )
+        train(workshop, self.name(), Lesson { model, records: located("corpus", records), config, plan })
     }
 }
 
@@ -113,14 +108,13 @@ impl Stage for SftStage {
         "sees conversations and learns from the assistant's words alone: to answer what is asked, and to stop"
     }
 
-    fn run(&self, workshop: &Workshop, model: Decoder, progress: &mut Progress) -> anyhow::Result<Outcome> {
+    fn run(&self, workshop: &Workshop, model: Decoder) -> anyhow::Result<Outcome> {
         let plan = workshop.plan.sft;
         let tasks = workshop.world.training_tasks(plan.samples());
         let records = tasks.iter().map(conversation);
         let config = plan.config(LossOn::Assistant, workshop.seed)?;
-        progress.start(self.name(), plan.steps)?;
         let records = located("conversations", records);
-        train(workshop, self.name(), Lesson { model, records, config, plan }, progress)
+        train(workshop, self.name(), Lesson { model, records, config, plan })
     }
 }
 
@@ -151,12 +145,7 @@ struct Lesson {
 }
 
 /// Maximises the likelihood of the records.
-fn train(
-    workshop: &Workshop,
-    name: &str,
-    lesson: Lesson,
-    progress: &mut Progress,
-) -> anyhow::Result<Outcome> {
+fn train(workshop: &Workshop, name: &str, lesson: Lesson) -> anyhow::Result<Outcome> {
     let Lesson { model, records, config, plan } = lesson;
     let tokenizer = SftTokenizer::new(&config, &workshop.tokenizer, Some(&workshop.templates));
     let examples = tokenizer.samples(&records)?.examples;
@@ -171,7 +160,7 @@ fn train(
         &mut trainer,
         batches,
         plan.steps,
-        &mut [&mut recorder, &mut curves, progress],
+        &mut [&mut recorder, &mut curves, &mut ProgressDisplay::start(plan.steps)],
     )?;
     files::rename(&part, &metrics)?;
     let training = TrainingRecord {
