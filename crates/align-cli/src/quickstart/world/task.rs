@@ -73,6 +73,30 @@ impl TaskKind {
     pub(crate) const ALL: [Self; 6] =
         [Self::Action, Self::Person, Self::After, Self::Backwards, Self::Opposite, Self::Compare];
 
+    /// The kind as a word.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Action => "action",
+            Self::Person => "person",
+            Self::After => "after",
+            Self::Backwards => "backwards",
+            Self::Opposite => "opposite",
+            Self::Compare => "compare",
+        }
+    }
+
+    /// What is asked, for people.
+    pub(crate) fn description(self) -> &'static str {
+        match self {
+            Self::Action => "what do two people do?",
+            Self::Person => "who does two things?",
+            Self::After => "which numbers come next?",
+            Self::Backwards => "say three words backwards",
+            Self::Opposite => "what are the opposites?",
+            Self::Compare => "which animal is bigger?",
+        }
+    }
+
     /// A random task of this kind.
     pub(crate) fn draw(self, rng: &mut ChaCha8Rng) -> Task {
         match self {
@@ -90,6 +114,18 @@ impl TaskKind {
 }
 
 impl Task {
+    /// Of which kind it is.
+    pub(crate) fn kind(&self) -> TaskKind {
+        match self {
+            Self::Action { .. } => TaskKind::Action,
+            Self::Person { .. } => TaskKind::Person,
+            Self::After { .. } => TaskKind::After,
+            Self::Backwards { .. } => TaskKind::Backwards,
+            Self::Opposite { .. } => TaskKind::Opposite,
+            Self::Compare { .. } => TaskKind::Compare,
+        }
+    }
+
     /// What the user says.
     pub(crate) fn request(&self) -> String {
         match self {

@@ -1,0 +1,185 @@
+//! The page for the browser: one file that needs no other.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use minijinja::{
+    Environment, UndefinedBehavior,
+    value::{Serde, Value},
+};
+use serde::Serialize;
+
+use super::super::{
+    files,
+    results::{Results, StageResults, percent},
+    world::TaskKind,
+};
+use super::{Cell, Line, Rank, chart::line_chart, lines};
+
+/// The name ends in `.html`: that is what turns escaping on.
+const NAME: &str = "report.html";
+
+/// Samples of each kind on the page.
+const SAMPLES_PER_KIND: usize = 2;
+
+/// Writes `report.html`.
+pub(in super::super) fn write_page(results: &Results, out: &Path) -> anyhow::Result<()> {
+    files::write(&out.join(NAME), &page(results, out)?)
+}
+
+fn page(results: &Results, out: &Path) -> anyhow::Result<String> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.add_template(NAME, include_str!("report.html.jinja"))?;
+    let view = PageView::new(results, out)?;
+    Ok(environment.get_template(NAME)?.render(Value::from(Serde(view)))?)
+}
+
+/// What the template sees.
+#[derive(Serialize)]
+struct PageView<'a> {
+    version: &'static str,
+    seed: u64,
+    device: &'a str,
+    parameters: String,
+    model: &'a serde_json::Value,
+    held_out: usize,
+    before: String,
+    after: String,
+    last_stage: &'static str,
+    seconds: String,
+    stages: Vec<StageView>,
+    lines: Vec<LineView>,
+    samples: Vec<Sample<'a>>,
+    out: String,
+}
+
+impl<'a> PageView<'a> {
+    fn new(results: &'a Results, out: &Path) -> anyhow::Result<Self> {
+        let (first, last) = results.stages.first().zip(results.stages.last()).context("no stage has run")?;
+        Ok(Self {
+            version: results.version,
+            seed: results.seed,
+            device: &results.device,
+            parameters: grouped(results.parameters as u64),
+            model: &results.model,
+            held_out: results.held_out.len(),
+            before: percent(first.evaluation.accuracy.share),
+            after: percent(last.evaluation.accuracy.share),
+            last_stage: last.name,
+            seconds: format!("{:.0}", results.timing.total_seconds),
+            stages: results.stages.iter().map(StageView::new).collect::<anyhow::Result<_>>()?,
+            lines: lines(&results.stages).into_iter().map(LineView::new).collect(),
+            samples: samples(results),
+            out: out.display().to_string(),
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct StageView {
+    name: &'static str,
+    title: &'static str,
+    purpose: &'static str,
+    steps: u64,
+    batch_size: usize,
+    learning_rate: f64,
+    samples: String,
+    tokens: String,
+    final_loss: String,
+    charts: Vec<String>,
+}
+
+impl StageView {
+    fn new(stage: &StageResults) -> anyhow::Result<Self> {
+        let training = &stage.training;
+        Ok(Self {
+            name: stage.name,
+            title: stage.title,
+            purpose: stage.purpose,
+            steps: training.steps,
+            batch_size: training.config.batch_size.get(),
+            learning_rate: training.config.update.learning_rate.get(),
+            samples: grouped(training.samples as u64),
+            tokens: grouped(training.tokens),
+            final_loss: format!("{:.3}", training.final_loss),
+            charts: training.curves.iter().map(line_chart).collect::<anyhow::Result<_>>()?,
+        })
+    }
+}
+
+#[derive(Serialize)]
+struct LineView {
+    label: &'static str,
+    rank: Rank,
+    cells: Vec<CellView>,
+}
+
+#[derive(Serialize)]
+struct CellView {
+    value: String,
+    interval: Option<String>,
+    percent: Option<f64>,
+}
+
+impl LineView {
+    fn new(line: Line) -> Self {
+        let view =
+            |Cell { value, interval, share }| CellView { value, interval, percent: share.map(|s| 100.0 * s) };
+        Self { label: line.label, rank: line.rank, cells: line.cells.into_iter().map(view).collect() }
+    }
+}
+
+#[derive(Serialize)]
+struct Sample<'a> {
+    request: &'a str,
+    answer: &'a str,
+    replies: Vec<Reply<'a>>,
+}
+
+#[derive(Serialize)]
+struct Reply<'a> {
+    text: &'a str,
+    correct: bool,
+    ended: bool,
+}
+
+/// The first requests of each kind, and what each stage's model replied.
+fn samples(results: &Results) -> Vec<Sample<'_>> {
+    TaskKind::ALL
+        .iter()
+        .flat_map(|kind| {
+            let of_kind = results.held_out.iter().enumerate().filter(|(_, q)| q.kind == kind.name());
+            of_kind.take(SAMPLES_PER_KIND)
+        })
+        .map(|(index, question)| Sample {
+            request: &question.request,
+            answer: &question.answer,
+            replies: results
+                .stages
+                .iter()
+                .map(|stage| &stage.evaluation.answers[index])
+                .map(|answer| Reply { text: &answer.text, correct: answer.correct, ended: answer.ended })
+                .collect(),
+        })
+        .collect()
+}
+
+/// A count with thin spaces between its thousands.
+fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join("\u{202f}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_apart() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_234_567), "1\u{202f}234\u{202f}567");
+    }
+}

@@ -1,0 +1,42 @@
+//! The table on the terminal.
+
+use std::io::{Result, Write};
+use std::path::Path;
+
+use super::super::results::Results;
+use super::{Cell, Rank, lines};
+
+const LABEL_WIDTH: usize = 36;
+const CELL_WIDTH: usize = 24;
+
+/// Prints what improved and where everything lies.
+pub(in super::super) fn write_summary(output: &mut dyn Write, results: &Results, out: &Path) -> Result<()> {
+    write!(output, "{:LABEL_WIDTH$}", format!("{} held-out requests", results.held_out.len()))?;
+    for stage in &results.stages {
+        write!(output, "{:>CELL_WIDTH$}", stage.name)?;
+    }
+    writeln!(output)?;
+    for line in lines(&results.stages) {
+        let indent = if line.rank == Rank::Part { "  " } else { "" };
+        write!(output, "{:LABEL_WIDTH$}", format!("{indent}{}", line.label))?;
+        for cell in line.cells {
+            write!(output, "{:>CELL_WIDTH$}", text(cell))?;
+        }
+        writeln!(output)?;
+    }
+    let show = |name: &str| out.join(name).display().to_string();
+    writeln!(output, "\nIn brackets: 95 % intervals. {:.0} s in all.\n", results.timing.total_seconds)?;
+    writeln!(output, "report   {}", show("report.html"))?;
+    writeln!(output, "numbers  {}", show("results.json"))?;
+    for stage in &results.stages {
+        writeln!(output, "model    {}", show(stage.name))?;
+    }
+    Ok(())
+}
+
+fn text(cell: Cell) -> String {
+    match cell.interval {
+        Some(interval) => format!("{} ({interval})", cell.value),
+        None => cell.value,
+    }
+}
