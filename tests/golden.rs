@@ -3,6 +3,14 @@
 //! Reads every JSON file of `tests/golden/` and, where it is set, of the directory that `ALIGN_GOLDEN_DIR` names. The
 //! file's `kind` picks the runner; one runner reads every file of its kind, so a further file needs no further code.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests stop at what they did not expect"
+)]
+
 mod golden_runner;
 
 #[test]

@@ -16,6 +16,11 @@ mod trace;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use align_model::{
+    decoder::Decoder,
+    generate::{Decoding, GenerationConfig, SamplingConfig, generate},
+};
+
 pub use check::{Check, Tolerance};
 pub use file::GoldenFile;
 
@@ -41,22 +46,19 @@ fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     }
 }
 
-/// Greedy continuations by plain, uncached forward passes.
-fn greedy(model: &align_model::decoder::Decoder, prompts: &[Vec<u32>], count: usize) -> Vec<Vec<u32>> {
-    use align_model::causal_lm::{CausalLm, IncrementalLm, TokenBatch};
-    let batch = TokenBatch::from_sequences(prompts);
-    let (hidden, mut cache) = model.prefill(&batch);
-    let last: Vec<i32> =
-        batch.starts().iter().zip(batch.lengths()).map(|(s, l)| (s + l - 1) as i32).collect();
-    let device = model.device();
-    let mut hidden = hidden.select(0, burn::tensor::Tensor::from_data(&last[..], &device));
-    let mut out = vec![Vec::new(); prompts.len()];
-    for _ in 0..count {
-        let ids: Vec<u32> = model.logits(hidden.clone()).argmax(1).into_data().iter::<u32>().collect();
-        out.iter_mut().zip(&ids).for_each(|(o, i)| o.push(*i));
-        hidden = model.extend(&ids, &mut cache);
-    }
-    out
+/// Greedy continuations of so many tokens.
+fn greedy(model: &Decoder, prompts: &[Vec<u32>], count: usize) -> Vec<Vec<u32>> {
+    let config = GenerationConfig {
+        max_new_tokens: count.try_into().unwrap(),
+        sampling: SamplingConfig { decoding: Decoding::Greedy, ..SamplingConfig::default() },
+        ..GenerationConfig::default()
+    };
+    generate(model, prompts, &config, None)
+        .unwrap()
+        .into_iter()
+        .flatten()
+        .map(|generation| generation.tokens)
+        .collect()
 }
 
 /// Every JSON file of every golden directory, each name once; a directory named by the environment wins.

@@ -75,9 +75,9 @@ impl<'a, S: ParameterSource> Builder<'a, S> {
         make: impl FnOnce(&mut Self) -> Result<T, S::Error>,
     ) -> Result<T, S::Error> {
         self.path.push(field.into());
-        let made = make(self);
+        let result = make(self);
         self.path.pop();
-        made
+        result
     }
 
     /// A parameter that is a field of the current module.
