@@ -2,7 +2,7 @@
 
 use align_model::{
     data::{Located, SftRecord, ShuffledBatches, extra_columns, read_jsonl},
-    prefinished::{Architecture, SaveOptions},
+    pretrained::{Architecture, SaveOptions},
     sft::{SftExample, SftSamples, SftTokenizer, SftTrainer},
     train::{JsonlRecorder, fit},
 };
