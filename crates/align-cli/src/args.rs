@@ -192,6 +192,7 @@ Examples:
 /// model continues the text as it stands. A single answer appears on a terminal word by word.
 #[derive(Debug, Args)]
 #[command(after_long_help = GENERATE_EXAMPLES)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct GenerateArguments {
     #[command(flatten)]
     pub(crate) model: ModelArguments,

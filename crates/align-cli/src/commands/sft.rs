@@ -49,9 +49,9 @@ pub(crate) fn run(args: &SftArguments) -> Result<()> {
         .context("training stopped; the model was not written")?;
 
     let options = SaveOptions { dtype: run.save.dtype, ..SaveOptions::default() };
-    let trained = trainer.into_model();
+    let finished = trainer.into_model();
     directory
-        .publish(|directory| Ok(checkpoint.save(&trained, directory, options)?))
+        .publish(|directory| Ok(checkpoint.save(&finished, directory, options)?))
         .with_context(|| format!("cannot write the model into {}", run.out.display()))?;
     println!("wrote the model to {}", run.out.display());
     Ok(())

@@ -45,7 +45,7 @@ impl Workplace {
             "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
             "num_key_value_heads": 2, "max_position_embeddings": CONTEXT, "rms_norm_eps": 1e-5,
             "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": true, "eos_token_id": 2,
-            "bos_token_id": 1, "architectures": ["LlamaForCausalLM"],
+            "bos_token_id": 1, "initializer_range": 0.1, "architectures": ["LlamaForCausalLM"],
         });
         let architecture = Architecture::from_json(Path::new("config.json"), config).unwrap();
         let model = architecture.random(&mut ChaCha8Rng::seed_from_u64(1), &DeviceName::FLEX.open().unwrap());
