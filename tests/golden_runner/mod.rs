@@ -90,21 +90,22 @@ pub fn run_all() {
         }
         count += 1;
         let mut check = Check::default();
-        match run(&file, &mut check) {
-            Err(reason) => {
-                uncovered += 1;
-                println!("{} · not covered: {reason}", file.name);
-            }
-            Ok(()) => {
-                cases += check.cases;
-                let worst = check
-                    .worst
-                    .map_or("exact".into(), |(_, error, tolerance)| format!("{error:.1e} · {tolerance}"));
-                let verdict = if check.failures.is_empty() { "" } else { " · FAILED" };
-                println!("{} · {} cases · {worst}{verdict}", file.name, check.cases);
-                failures.extend(check.failures.into_iter().map(|f| format!("{}: {f}", file.name)));
-            }
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&file, &mut check)));
+        let outcome = outcome.unwrap_or_else(|_| {
+            check.fail("the runner stopped at what it did not expect; see above");
+            Ok(())
+        });
+        if let Err(reason) = outcome {
+            uncovered += 1;
+            println!("{} · not covered: {reason}", file.name);
+            continue;
         }
+        cases += check.cases;
+        let worst =
+            check.worst.map_or("exact".into(), |(_, error, tolerance)| format!("{error:.1e} · {tolerance}"));
+        let verdict = if check.failures.is_empty() { "" } else { " · FAILED" };
+        println!("{} · {} cases · {worst}{verdict}", file.name, check.cases);
+        failures.extend(check.failures.into_iter().map(|f| format!("{}: {f}", file.name)));
     }
     println!("golden: {count} files, {cases} cases, {uncovered} not covered");
     for failure in failures.iter().take(50) {

@@ -37,10 +37,18 @@ pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
         logits(check, &model, case);
         full_logits(check, &model, index, &ids(&case["input_ids"]), arrays.as_ref().unwrap());
     }
-    list("padded").iter().for_each(|case| padded(check, &model, case));
-    list("generation").iter().for_each(|case| generation(check, &model, &tokenizer, case));
-    list("tokenization").iter().for_each(|case| tokenization(check, &tokenizer, case));
-    list("chat_template").iter().for_each(|case| chat(check, &tokenizer, case));
+    for case in &list("padded") {
+        padded(check, &model, case);
+    }
+    for case in &list("generation") {
+        generation(check, &model, &tokenizer, case);
+    }
+    for case in &list("tokenization") {
+        tokenization(check, &tokenizer, case);
+    }
+    for case in &list("chat_template") {
+        chat(check, &tokenizer, case);
+    }
     Ok(())
 }
 

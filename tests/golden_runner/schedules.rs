@@ -14,13 +14,14 @@ pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     for case in file.json["cases"].as_array().unwrap() {
         check.case();
         let what = format!("{} {}", text(case, "schedule"), case["options"]);
-        let schedule = match schedule(case) {
-            Ok(schedule) => schedule,
-            Err(error) => {
-                check.fail(format!("{what}: {error}"));
-                continue;
-            }
-        };
+        let schedule =
+            match schedule(text(case, "schedule"), case["num_warmup_steps"].as_u64(), &case["options"]) {
+                Ok(schedule) => schedule,
+                Err(error) => {
+                    check.fail(format!("{what}: {error}"));
+                    continue;
+                }
+            };
         let total = case["num_training_steps"].as_u64().unwrap();
         let base = number(&case["learning_rate"]);
         let expected = flat(&case["learning_rates"]);
@@ -34,13 +35,17 @@ pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
 }
 
 /// The schedule as a user would write it; what it does not know of the case's options is an error.
-fn schedule(case: &Value) -> Result<Schedule, serde_json::Error> {
+pub(super) fn schedule(
+    kind: &str,
+    warmup_steps: Option<u64>,
+    options: &Value,
+) -> Result<Schedule, serde_json::Error> {
     let mut written = Map::new();
-    written.insert("kind".into(), case["schedule"].clone());
-    if let Some(steps) = case["num_warmup_steps"].as_u64() {
+    written.insert("kind".into(), kind.into());
+    if let Some(steps) = warmup_steps {
         written.insert("warmup".into(), json!({ "steps": steps }));
     }
-    for (name, value) in case["options"].as_object().unwrap() {
+    for (name, value) in options.as_object().into_iter().flatten() {
         let (name, value) = match name.as_str() {
             "min_lr" => ("floor", json!({ "learning_rate": value })),
             "min_lr_rate" => ("floor", json!({ "ratio": value })),

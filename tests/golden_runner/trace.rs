@@ -6,10 +6,10 @@ use align_model::{
     causal_lm::TokenBatch,
     decoder::Decoder,
     logprob::{LogProbPass, Targets},
-    number::{NonNegative, Positive, ProperFraction},
+    number::{NonNegative, Positive, ProperFraction, UnitInterval},
     pretrained::{Checkpoint, SafetensorsWeights, WeightSource, tensor_name},
     sft::{SftConfig, SftExample, SftLoss, SftTrainer},
-    train::{AdamWConfig, Schedule, Span, Step, UpdateConfig, gradient_norm},
+    train::{AdamWConfig, Step, UpdateConfig, gradient_norm},
 };
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -35,6 +35,9 @@ pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
         file.name.strip_prefix("trace_").and_then(|name| name.split('_').nth(1)).unwrap_or_default();
     if trainer != "sft" {
         return Err(format!("no trainer for traces of `{trainer}`"));
+    }
+    if !file.json["config"]["neftune_noise_alpha"].is_null() {
+        return Err("noise on embeddings (NEFTune) is not offered".into());
     }
     if file.directory.join(format!("{}_initial_adapter", file.name)).exists() {
         return Err("no trainer with adapters".into());
@@ -94,17 +97,16 @@ fn sft(file: &GoldenFile, check: &mut Check) {
 }
 
 fn config(json: &Value) -> SftConfig {
-    let warmup = Span::Steps(number(&json["warmup_steps"]) as u64);
     let positive = |key: &str| Positive::try_from(number(&json[key])).unwrap();
     let fraction = |key: &str| ProperFraction::try_from(number(&json[key])).unwrap();
-    let schedule = match text(json, "lr_scheduler_type") {
-        "constant" | "constant_with_warmup" => Schedule::Constant { warmup },
-        "linear" => Schedule::Linear { warmup },
-        "cosine" => Schedule::Cosine { warmup, num_cycles: Positive::new(0.5) },
-        other => panic!("no schedule {other}"),
-    };
+    let warmup_steps = Some(number(&json["warmup_steps"]) as u64);
+    let options = &json["lr_scheduler_kwargs"];
+    let schedule =
+        super::schedules::schedule(text(json, "lr_scheduler_type"), warmup_steps, options).unwrap();
     let loss = match json["loss_type"].as_str().unwrap_or("nll") {
-        "nll" | "chunked_nll" => SftLoss::default(),
+        "nll" | "chunked_nll" => SftLoss::Nll {
+            label_smoothing: UnitInterval::new(json.get("label_smoothing_factor").map_or(0.0, number)),
+        },
         "dft" => SftLoss::Dft {},
         other => panic!("no loss {other}"),
     };
