@@ -23,16 +23,12 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-/// The subcommands.
+/// The subcommands; each is described at its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Fine-tunes a model on demonstrations.
     Sft(SftArguments),
-    /// Continues prompts or answers requests.
     Generate(GenerateArguments),
-    /// Talks with a model.
     Chat(ChatArguments),
-    /// Trains a small model from nothing, in minutes.
     Quickstart(QuickstartArguments),
 }
 
@@ -275,6 +271,16 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_subcommand_is_described_at_length() {
+        let command = Arguments::command();
+        for subcommand in command.get_subcommands() {
+            let (name, about) = (subcommand.get_name(), subcommand.get_about().map(ToString::to_string));
+            let long = subcommand.get_long_about().map(ToString::to_string).unwrap_or_default();
+            assert!(about.is_some_and(|about| long.len() > about.len()), "{name}: {long}");
+        }
     }
 
     #[test]
