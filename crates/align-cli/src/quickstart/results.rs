@@ -125,7 +125,7 @@ impl Timing {
     }
 }
 
-/// A share for people.
+/// A share for people. Its number and sign stay on one line.
 pub(super) fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
+    format!("{:.1}\u{a0}%", 100.0 * share)
 }

@@ -4,7 +4,7 @@ use plotters::prelude::*;
 
 use super::super::stage::Curve;
 
-const SIZE: (u32, u32) = (640, 240);
+const SIZE: (u32, u32) = (480, 220);
 
 /// The page's style sheet finds the parts of a chart by these colours and replaces them by those of its theme.
 const FAINT: RGBColor = RGBColor(0xa0, 0xb8, 0xf0);
@@ -35,7 +35,7 @@ pub(super) fn line_chart(curve: &Curve) -> anyhow::Result<String> {
             .bold_line_style(GRID)
             .axis_style(AXIS)
             .label_style(("sans-serif", 14))
-            .x_labels(8)
+            .x_labels(6)
             .y_labels(5)
             .y_label_formatter(&|value| format!("{value:.1}"))
             .x_desc("step")
