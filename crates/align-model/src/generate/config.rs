@@ -16,7 +16,7 @@ pub struct GenerationConfig {
     pub sampling: SamplingConfig,
     /// Continuations of each prompt; the prompt is computed once.
     pub samples: NonZeroUsize,
-    /// Sequences that are computed together, at most.
+    /// Sequences that are computed together, at most; the samples of one prompt always are.
     pub batch_size: NonZeroUsize,
     /// What ends a sequence before its last token.
     pub stop: StopAt,
