@@ -1,6 +1,6 @@
 //! `align quickstart`: the whole way from random weights to an assistant, in a minute and on any machine.
 //!
-//! A [`World`] that fits in a few lines gives the text. [`Stage`]s train on it one after another, each from the model of
+//! A [`World`](world::World) that fits in a few lines gives the text. [`Stage`]s train on it one after another, each from the model of
 //! the one before, and every model answers the same held-out requests. A further stage of alignment is one more
 //! [`Stage`] in [`stages`].
 
