@@ -15,7 +15,10 @@ use align_model::{
     number::Positive,
     pretrained::Checkpoint,
 };
-use burn::tensor::{Device, Tensor};
+use burn::{
+    module::Param,
+    tensor::{Device, Tensor},
+};
 use proptest::prelude::*;
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 
@@ -234,6 +237,14 @@ fn prompts_that_cannot_be_continued_are_named() {
     let stop = StopAt { tokens: vec![], strings: vec!["end".into()] };
     let error = generate(&model, &prompts(), &GenerationConfig { stop, ..greedy(4) }, None).unwrap_err();
     assert!(matches!(error, GenerateError::StopStringsWithoutTokenizer));
+}
+
+#[test]
+fn logits_that_are_not_numbers_say_where() {
+    let mut model = model("gpt2");
+    model.norm.weight = Param::from_tensor(Tensor::full([64], f32::NAN, &model.device()));
+    let error = generate(&model, &prompts()[1..2], &greedy(4), None).unwrap_err();
+    assert!(matches!(error, GenerateError::Sampling { prompt: 0, sample: 0, position: 23, .. }), "{error}");
 }
 
 proptest! {

@@ -75,13 +75,15 @@ pub enum GenerateError {
     #[error("`stop.strings` has an empty string, which every text contains")]
     EmptyStopString,
     /// No token could be chosen.
-    #[error("prompt {prompt}, sample {sample}, new token {position}")]
+    #[error(
+        "prompt {prompt}, sample {sample}: no token can be chosen at position {position} of the sequence"
+    )]
     Sampling {
         /// Which prompt.
         prompt: usize,
         /// Which of its samples.
         sample: usize,
-        /// How many tokens it had.
+        /// Position in the sequence, prompt included; the first is 0.
         position: usize,
         /// Why.
         #[source]
