@@ -126,7 +126,7 @@ fn gradients_in_chunks_equal_those_of_the_whole_graph() {
     let batch = TokenBatch::from_sequences(&sequences);
     let targets = Targets::all(&batch);
     let pass = LogProbPass::forward(&model, &batch, &targets);
-    let pass = pass.with_reference(&reference, &batch, &targets).in_chunks_of(7);
+    let pass = pass.with_reference(&reference, &batch).in_chunks_of(7);
     let scores = pass.scores();
     let loss = any_loss(&scores);
     let value: f32 = loss.clone().inner().into_scalar();

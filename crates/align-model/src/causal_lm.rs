@@ -1,9 +1,13 @@
 //! The seam between language models and everything that trains, samples or scores them.
 
+mod pass;
+
 use burn::{
     module::Module,
     tensor::{Device, Int, Tensor, TensorData},
 };
+
+pub use pass::{DropoutSeed, HiddenPass, PassOptions, Recompute};
 
 /// Token sequences laid end to end, without padding.
 ///
@@ -103,6 +107,18 @@ pub trait CausalLm: Module {
     /// If a token id is not below [`vocab_size`](Self::vocab_size) or a position not below
     /// [`max_positions`](Self::max_positions); both are checked on the host, before anything reaches the device.
     fn hidden(&self, batch: &TokenBatch) -> Tensor<2>;
+
+    /// Final hidden states of a training step, with the way back from them to the model's parameters.
+    ///
+    /// The default keeps the graph of [`hidden`](Self::hidden), whatever `options` say of recomputation: that decides
+    /// memory and not numbers. A model with dropout has to look at [`PassOptions::dropout`].
+    ///
+    /// # Panics
+    /// As [`hidden`](Self::hidden) does.
+    fn training_pass<'a>(&'a self, batch: &'a TokenBatch, options: PassOptions) -> HiddenPass<'a> {
+        let _ = options;
+        HiddenPass::keeping_graph(self, self.hidden(batch))
+    }
 
     /// Next-token logits. `hidden`: `[positions, hidden]`; result: `[positions, vocab]`.
     fn logits(&self, hidden: Tensor<2>) -> Tensor<2>;

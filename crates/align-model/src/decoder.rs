@@ -9,6 +9,7 @@ mod mask;
 mod mlp;
 mod norm;
 mod parameters;
+mod pass;
 mod rope;
 
 use burn::{
@@ -29,10 +30,11 @@ pub use norm::Norm;
 pub use parameters::{ParameterSource, RandomParameters};
 pub use rope::{RopeConfig, RopeScaling, Rotation};
 
-use crate::causal_lm::{CausalLm, IncrementalLm, TokenBatch, index_tensor};
+use crate::causal_lm::{CausalLm, HiddenPass, IncrementalLm, PassOptions, TokenBatch, index_tensor};
 use cache::Alignment;
 use mask::{AttentionPlan, start_mask};
 use parameters::Builder;
+use pass::Pass;
 
 /// A decoder-only transformer with its head.
 #[derive(Module, Debug)]
@@ -104,10 +106,20 @@ impl Decoder {
         let (rotations, plan) = (self.rotations(batch.positions()), self.plan(batch));
         for layer in &self.layers {
             let x = states[states.len() - 1].clone();
-            states.push(layer.forward(x, rotations.get(layer.attention.rope()), |a, p| a.attend(p, &plan)));
+            let rotation = rotations.get(layer.attention.rope());
+            states.push(layer.forward(x, rotation, Pass::default(), |a, p| a.attend(p, &plan)));
         }
         states.push(self.norm.forward(states[states.len() - 1].clone()));
         states
+    }
+
+    /// Final hidden states. `[tokens, hidden]`
+    fn forward(&self, batch: &TokenBatch, pass: Pass) -> Tensor<2> {
+        let (rotations, plan) = (self.rotations(batch.positions()), self.plan(batch));
+        let x = self.layers.iter().fold(self.embed(batch), |x, layer| {
+            layer.forward(x, rotations.get(layer.attention.rope()), pass, |a, p| a.attend(p, &plan))
+        });
+        self.norm.forward(x)
     }
 
     /// What the first block reads. Result `[tokens, hidden]`.
@@ -152,16 +164,16 @@ impl Decoder {
 
 impl CausalLm for Decoder {
     fn hidden(&self, batch: &TokenBatch) -> Tensor<2> {
-        let (rotations, plan) = (self.rotations(batch.positions()), self.plan(batch));
-        let x = self.layers.iter().fold(self.embed(batch), |x, layer| {
-            layer.forward(x, rotations.get(layer.attention.rope()), |a, p| a.attend(p, &plan))
-        });
-        self.norm.forward(x)
+        self.forward(batch, Pass::default())
+    }
+
+    fn training_pass<'a>(&'a self, batch: &'a TokenBatch, options: PassOptions) -> HiddenPass<'a> {
+        HiddenPass::keeping_graph(self, self.forward(batch, Pass::from(options)))
     }
 
     fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.head {
-            Some(head) => head.forward(hidden),
+            Some(head) => head.forward(hidden, Pass::default()),
             None => hidden.matmul(self.embedding.val().transpose()),
         }
     }
@@ -187,10 +199,15 @@ impl IncrementalLm for Decoder {
         let alignment = Alignment::new(prompts);
         let mut layers = Vec::with_capacity(self.layers.len());
         let x = self.layers.iter().fold(self.embed(prompts), |x, layer| {
-            layer.forward(x, rotations.get(layer.attention.rope()), |attention, projected| {
-                layers.push(alignment.layer(projected.key.clone(), projected.value.clone()));
-                attention.attend(projected, &plan)
-            })
+            layer.forward(
+                x,
+                rotations.get(layer.attention.rope()),
+                Pass::default(),
+                |attention, projected| {
+                    layers.push(alignment.layer(projected.key.clone(), projected.value.clone()));
+                    attention.attend(projected, &plan)
+                },
+            )
         });
         (self.norm.forward(x), alignment.into_cache(layers, self.device()))
     }
@@ -206,7 +223,8 @@ impl IncrementalLm for Decoder {
         let (column, mut appended) = (cache.column(), Vec::with_capacity(self.layers.len()));
         let mut x = self.embed(&batch);
         for (layer, cached) in self.layers.iter().zip(cache.take_layers()) {
-            x = layer.forward(x, rotations.get(layer.attention.rope()), |attention, new| {
+            let rotation = rotations.get(layer.attention.rope());
+            x = layer.forward(x, rotation, Pass::default(), |attention, new| {
                 let cached = cached.append(new.key, new.value, column);
                 let oldest = attention.window().map_or(0, |window| (column + 1).saturating_sub(window));
                 let (keys, values) = cached.columns(oldest, column + 1);

@@ -16,10 +16,10 @@ mod targets;
 
 use burn::{
     optim::{GradientsAccumulator, GradientsParams},
-    tensor::{Int, Tensor},
+    tensor::{IndexingUpdateOp, Int, Tensor},
 };
 
-use crate::causal_lm::{CausalLm, TokenBatch, index_tensor};
+use crate::causal_lm::{CausalLm, HiddenPass, PassOptions, TokenBatch, index_tensor};
 use head::{ChunkGradients, ChunkScores};
 pub use targets::{Targets, TokenLogProbs};
 
@@ -46,7 +46,10 @@ pub struct TokenScores {
 pub struct LogProbPass<'a, M: CausalLm> {
     model: &'a M,
     plain: M,
-    /// Hidden states at the targets' positions. `[targets, hidden]`
+    pass: HiddenPass<'a>,
+    /// Where in the batch the targets' hidden states are. `[targets]`
+    positions: Tensor<1, Int>,
+    /// Those hidden states, without a graph. `[targets, hidden]`
     hidden: Tensor<2>,
     tokens: Tensor<1, Int>,
     counts: Vec<usize>,
@@ -68,15 +71,32 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
     /// # Panics
     /// If there are no targets, or the batch has a token or position that the model does not know.
     #[must_use]
-    pub fn forward(model: &'a M, batch: &TokenBatch, targets: &Targets) -> Self {
+    pub fn forward(model: &'a M, batch: &'a TokenBatch, targets: &Targets) -> Self {
+        Self::forward_with(model, batch, targets, PassOptions::default())
+    }
+
+    /// As [`forward`](Self::forward), with dropout or recomputation.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward) does.
+    #[must_use]
+    pub fn forward_with(
+        model: &'a M,
+        batch: &'a TokenBatch,
+        targets: &Targets,
+        options: PassOptions,
+    ) -> Self {
         assert!(!targets.is_empty(), "a pass needs at least one target");
-        let hidden = at_targets(model, batch, targets);
-        let tokens = index_tensor(targets.tokens().iter().map(|&t| t as usize), &hidden.device().inner());
+        let pass = model.training_pass(batch, options);
+        let device = pass.hidden().device();
+        let positions = index_tensor(targets.positions().iter().copied(), &device);
         Self {
             model,
             plain: model.valid(),
-            hidden,
-            tokens,
+            hidden: pass.hidden().select(0, positions.clone()),
+            tokens: index_tensor(targets.tokens().iter().map(|&t| t as usize), &device),
+            pass,
+            positions,
             counts: targets.counts().to_vec(),
             reference: None,
             rows_at_once: (LOGITS_AT_ONCE / model.vocab_size()).max(1),
@@ -96,9 +116,9 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
 
     /// Also runs a reference model, without gradients, so that the scores have the exact divergence from it.
     #[must_use]
-    pub fn with_reference(mut self, reference: &'a M, batch: &TokenBatch, targets: &Targets) -> Self {
-        let hidden = at_targets(reference, batch, targets);
-        self.reference = Some(Reference { model: reference, hidden: plain(hidden) });
+    pub fn with_reference(mut self, reference: &'a M, batch: &TokenBatch) -> Self {
+        let hidden = plain(reference.hidden(batch)).select(0, self.positions.clone());
+        self.reference = Some(Reference { model: reference, hidden });
         self
     }
 
@@ -106,7 +126,7 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
     /// [`backward`](Self::backward).
     #[must_use]
     pub fn scores(&self) -> TokenScores {
-        let hidden = plain(self.hidden.clone());
+        let hidden = self.hidden.clone();
         let chunks: Vec<TokenScores> = self
             .chunks()
             .map(|(start, length)| {
@@ -180,7 +200,7 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
         self,
         mut gradient: impl FnMut(&ChunkScores, usize, usize) -> ChunkGradients,
     ) -> GradientsParams {
-        let hidden = plain(self.hidden.clone());
+        let hidden = self.hidden.clone();
         let mut gradients = GradientsAccumulator::new();
         let mut hidden_gradients = Vec::new();
         for (start, length) in self.chunks() {
@@ -193,8 +213,14 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
                 .push(leaf.grad_remove(&mut chunk).unwrap_or_else(|| plain(leaf.clone()).zeros_like()));
             gradients.accumulate(self.model, GradientsParams::from_grads(chunk, self.model));
         }
-        let surrogate = (self.hidden.clone() * Tensor::from_inner(Tensor::cat(hidden_gradients, 0))).sum();
-        gradients.accumulate(self.model, GradientsParams::from_grads(surrogate.backward(), self.model));
+        let at_targets = Tensor::cat(hidden_gradients, 0);
+        let gradient = self.pass.hidden().zeros_like().select_assign(
+            0,
+            self.positions,
+            at_targets,
+            IndexingUpdateOp::Add,
+        );
+        gradients.accumulate(self.model, self.pass.backward(gradient));
         gradients.grads()
     }
 
@@ -220,7 +246,7 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
 
     /// A leaf with a gradient, if the model has gradients at all.
     fn leaf(&self, values: Tensor<1>) -> Tensor<1> {
-        if self.hidden.is_autodiff() { Tensor::from_inner(values).require_grad() } else { values }
+        if self.pass.has_gradients() { Tensor::from_inner(values).require_grad() } else { values }
     }
 }
 
@@ -229,14 +255,8 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
 /// # Panics
 /// If there are no targets, or the batch has a token or position that the model does not know.
 pub fn token_log_probs<M: CausalLm>(model: &M, batch: &TokenBatch, targets: &Targets) -> TokenLogProbs {
-    LogProbPass::forward(&model.valid(), batch, targets).scores().log_probs
-}
-
-/// Hidden states at the targets' positions. `[targets, hidden]`
-fn at_targets<M: CausalLm>(model: &M, batch: &TokenBatch, targets: &Targets) -> Tensor<2> {
-    let hidden = model.hidden(batch);
-    let positions = index_tensor(targets.positions().iter().copied(), &hidden.device());
-    hidden.select(0, positions)
+    let model = model.valid();
+    LogProbPass::forward(&model, batch, targets).scores().log_probs
 }
 
 fn plain<const D: usize>(x: Tensor<D>) -> Tensor<D> {

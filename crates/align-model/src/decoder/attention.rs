@@ -11,6 +11,7 @@ use super::{
     mask::{AttentionPlan, Block, Run, blocks},
     norm::Norm,
     parameters::{Builder, ParameterSource},
+    pass::Pass,
     rope::Rotation,
 };
 
@@ -90,12 +91,12 @@ impl Attention {
     }
 
     /// `x`: `[tokens, hidden]`.
-    pub(super) fn project(&self, x: Tensor<2>, rotation: Option<&Rotation>) -> Projected {
+    pub(super) fn project(&self, x: Tensor<2>, rotation: Option<&Rotation>, pass: Pass) -> Projected {
         let HeadShape { heads, kv_heads, head_dim, ref layer } = self.shape;
         let [tokens, _] = x.dims();
-        let mut query = self.query.forward(x.clone()).reshape([tokens, heads, head_dim]);
-        let mut key = self.key.forward(x.clone()).reshape([tokens, kv_heads, head_dim]);
-        let value = self.value.forward(x).reshape([tokens, kv_heads, head_dim]);
+        let mut query = self.query.forward(x.clone(), pass).reshape([tokens, heads, head_dim]);
+        let mut key = self.key.forward(x.clone(), pass).reshape([tokens, kv_heads, head_dim]);
+        let value = self.value.forward(x, pass).reshape([tokens, kv_heads, head_dim]);
         if let (Some(query_norm), Some(key_norm)) = (&self.query_norm, &self.key_norm) {
             (query, key) = (query_norm.forward(query), key_norm.forward(key));
         }
@@ -106,12 +107,11 @@ impl Attention {
         Projected { query: query * layer.attention_scale, key, value }
     }
 
-    /// Attention inside each sequence. Result `[tokens, hidden]`.
+    /// Attention inside each sequence. Result `[tokens, heads · head_dim]`, for [`Self::output`].
     pub(super) fn attend(&self, projected: Projected, plan: &AttentionPlan) -> Tensor<2> {
         let mut parts: Vec<Tensor<2>> =
             plan.runs.iter().map(|&run| self.attend_run(&projected, run, plan)).collect();
-        let mixed = if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) };
-        self.output.forward(mixed)
+        if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) }
     }
 
     /// Attention of sequences of one length. Result `[sequences · length, heads · head_dim]`.
@@ -139,7 +139,7 @@ impl Attention {
     }
 
     /// One new token a row against that row's cached keys, the new one included. `query`: `[rows, heads, head_dim]`;
-    /// `key`, `value`: `[rows, kv_heads, columns, head_dim]`; result `[rows, hidden]`.
+    /// `key`, `value`: `[rows, kv_heads, columns, head_dim]`; result `[rows, heads · head_dim]`, for [`Self::output`].
     pub(super) fn attend_cached(
         &self,
         query: Tensor<3>,
@@ -149,7 +149,7 @@ impl Attention {
     ) -> Tensor<2> {
         let [rows, heads, width] = query.dims();
         let mixed = self.mix(query.unsqueeze_dim(2), key, value, mask);
-        self.output.forward(mixed.reshape([rows, heads * width]))
+        mixed.reshape([rows, heads * width])
     }
 
     /// `softmax(q·kᵀ + mask)·v`. `query`: `[n, heads, queries, head_dim]`; `key`, `value`: `[n, kv_heads, keys, head_dim]`.

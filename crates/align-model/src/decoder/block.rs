@@ -8,6 +8,7 @@ use super::{
     mlp::Mlp,
     norm::Norm,
     parameters::{Builder, ParameterSource},
+    pass::Pass,
     rope::Rotation,
 };
 
@@ -51,22 +52,25 @@ impl Block {
         })
     }
 
-    /// `x` and the result: `[tokens, hidden]`. `attend` turns projections into attention's output, with or without a
-    /// cache.
+    /// `x` and the result: `[tokens, hidden]`. `attend` mixes projected values, with or without
+    /// a cache.
     pub(super) fn forward(
         &self,
         x: Tensor<2>,
         rotation: Option<&Rotation>,
+        pass: Pass,
         attend: impl FnOnce(&Attention, Projected) -> Tensor<2>,
     ) -> Tensor<2> {
-        let projected = self.attention.project(self.attention_norm.forward(x.clone()), rotation);
-        let attended = after(self.attention_post_norm.as_ref(), attend(&self.attention, projected));
+        let projected = self.attention.project(self.attention_norm.forward(x.clone()), rotation, pass);
+        let mixed = self.attention.output.forward(attend(&self.attention, projected), pass);
+        let attended = after(self.attention_post_norm.as_ref(), mixed);
         match self.residual {
             Residual::Sequential => {
                 let x = x + attended;
-                x.clone() + after(self.mlp_post_norm.as_ref(), self.mlp.forward(self.mlp_norm.forward(x)))
+                x.clone()
+                    + after(self.mlp_post_norm.as_ref(), self.mlp.forward(self.mlp_norm.forward(x), pass))
             }
-            Residual::Parallel => x.clone() + attended + self.mlp.forward(self.mlp_norm.forward(x)),
+            Residual::Parallel => x.clone() + attended + self.mlp.forward(self.mlp_norm.forward(x), pass),
         }
     }
 }

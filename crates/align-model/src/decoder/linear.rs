@@ -5,7 +5,10 @@ use burn::{
     tensor::Tensor,
 };
 
-use super::parameters::{Builder, ParameterSource};
+use super::{
+    parameters::{Builder, ParameterSource},
+    pass::Pass,
+};
 
 /// `y = x·Wᵀ + b`.
 ///
@@ -32,8 +35,7 @@ impl Linear {
     }
 
     /// `x`: `[tokens, in]`; result: `[tokens, out]`.
-    #[must_use]
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub(super) fn forward(&self, x: Tensor<2>, _pass: Pass) -> Tensor<2> {
         let y = x.matmul(self.weight.val().transpose());
         match &self.bias {
             Some(bias) => y + bias.val().unsqueeze(),

@@ -12,6 +12,7 @@ use super::{
     config::{Activation, DecoderConfig, MlpKind},
     linear::Linear,
     parameters::{Builder, ParameterSource},
+    pass::Pass,
 };
 
 /// Feed-forward block, gated or plain.
@@ -46,14 +47,13 @@ impl Mlp {
     }
 
     /// `x` and the result: `[tokens, hidden]`.
-    #[must_use]
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let up = self.up.forward(x.clone());
+    pub(super) fn forward(&self, x: Tensor<2>, pass: Pass) -> Tensor<2> {
+        let up = self.up.forward(x.clone(), pass);
         let inner = match &self.gate {
-            Some(gate) => self.activation.apply(gate.forward(x)) * up,
+            Some(gate) => self.activation.apply(gate.forward(x, pass)) * up,
             None => self.activation.apply(up),
         };
-        self.down.forward(inner)
+        self.down.forward(inner, pass)
     }
 }
 
