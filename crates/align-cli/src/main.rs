@@ -7,12 +7,15 @@
 
 mod args;
 mod commands;
+mod files;
 mod model;
 mod output;
+mod page;
 mod progress;
 mod prompts;
 mod quickstart;
 mod run_file;
+mod training;
 
 use std::process::ExitCode;
 

@@ -5,7 +5,6 @@
 //! [`Stage`] in [`stages`].
 
 mod evaluation;
-mod files;
 mod plan;
 mod report;
 mod results;

@@ -1,6 +1,5 @@
 //! What a person reads afterwards: a table on the terminal and a page for the browser.
 
-mod chart;
 mod page;
 mod summary;
 

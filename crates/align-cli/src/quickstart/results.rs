@@ -9,11 +9,11 @@ use serde_json::Value;
 use super::{
     Options,
     evaluation::Evaluation,
-    files,
     plan::Plan,
     stage::{Stage, TrainingRecord},
     workshop::Workshop,
 };
+use crate::files;
 
 /// Everything that a run found out. Only [`Timing`] differs between two runs with the same seed on one machine.
 #[derive(Debug, Clone, Serialize)]

@@ -12,8 +12,8 @@ use align_model::{
 };
 use serde::Serialize;
 
-use super::{files, plan::Training, workshop::Workshop, world::Task};
-use crate::progress::ProgressDisplay;
+use super::{plan::Training, workshop::Workshop, world::Task};
+use crate::{files, progress::ProgressDisplay};
 
 /// One step on the way from random weights to an assistant.
 pub(super) trait Stage {

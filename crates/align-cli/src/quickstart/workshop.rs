@@ -15,7 +15,8 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng as _};
 use serde_json::{Value, json};
 
 use super::world::{Task, TaskKind, World, tokenizer_files};
-use super::{Options, files, plan::Plan};
+use super::{Options, plan::Plan};
+use crate::files;
 
 /// What all stages share.
 #[derive(Debug)]

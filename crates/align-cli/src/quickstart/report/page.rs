@@ -3,36 +3,27 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use minijinja::{
-    Environment, UndefinedBehavior,
-    value::{Serde, Value},
-};
 use serde::Serialize;
 
 use super::super::{
-    files,
     results::{Results, StageResults, percent},
+    stage::Curve,
     world::TaskKind,
 };
-use super::{Cell, Line, Rank, chart::line_chart, lines};
-
-/// The name ends in `.html`: that is what turns escaping on.
-const NAME: &str = "report.html";
+use super::{Cell, Line, Rank, lines};
+use crate::page::{
+    self,
+    chart::{Baseline, LineChart, Series, Stroke},
+    grouped,
+};
 
 /// Samples of each kind on the page.
 const SAMPLES_PER_KIND: usize = 2;
 
 /// Writes `report.html`.
 pub(in super::super) fn write_page(results: &Results, out: &Path) -> anyhow::Result<()> {
-    files::write(&out.join(NAME), &page(results, out)?)
-}
-
-fn page(results: &Results, out: &Path) -> anyhow::Result<String> {
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.add_template(NAME, include_str!("report.html.jinja"))?;
     let view = PageView::new(results, out)?;
-    Ok(environment.get_template(NAME)?.render(Value::from(Serde(view)))?)
+    page::write(&out.join("report.html"), include_str!("report.html.jinja"), &view)
 }
 
 /// What the template sees.
@@ -108,6 +99,12 @@ impl StageView {
     }
 }
 
+fn line_chart(curve: &Curve) -> anyhow::Result<String> {
+    let series = vec![Series { points: &curve.points, stroke: Stroke::Trend }];
+    let label = curve.name.replace('_', " ");
+    LineChart { label: &label, baseline: Baseline::Zero, series }.svg()
+}
+
 #[derive(Serialize)]
 struct LineView {
     label: &'static str,
@@ -163,23 +160,4 @@ fn samples(results: &Results) -> Vec<Sample<'_>> {
                 .collect(),
         })
         .collect()
-}
-
-/// A count with thin spaces between its thousands.
-fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
-    groups.join("\u{202f}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thousands_are_apart() {
-        assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(grouped(1_234_567), "1\u{202f}234\u{202f}567");
-    }
 }
