@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use align_model::train::{Flow, Hook, HookError, Progress, Report};
+use align_model::train::{Flow, Hook, HookError, Metrics, Progress, StepEvent};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 
 /// A bar on a terminal; elsewhere a line now and then.
@@ -30,10 +30,10 @@ impl ProgressDisplay {
     }
 }
 
-impl<S, R: Report> Hook<S, R> for ProgressDisplay {
-    fn after_step(&mut self, progress: Progress, report: &R, _trainer: &S) -> Result<Flow, HookError> {
-        let message = message(progress, &report.metrics(), self.started.elapsed());
-        let Progress { step, total_steps } = progress;
+impl<S, R> Hook<S, R> for ProgressDisplay {
+    fn after_step(&mut self, event: &mut StepEvent<'_, R>, _trainer: &S) -> Result<Flow, HookError> {
+        let message = message(event.progress, event.metrics, self.started.elapsed());
+        let Progress { step, total_steps } = event.progress;
         match &self.bar {
             Some(bar) => {
                 bar.set_message(message);
@@ -60,13 +60,12 @@ impl Drop for ProgressDisplay {
     }
 }
 
-fn message(progress: Progress, metrics: &[(&str, f64)], elapsed: Duration) -> String {
-    let metric = |wanted: &str| metrics.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
+fn message(progress: Progress, metrics: &Metrics, elapsed: Duration) -> String {
     let mut parts = Vec::new();
-    if let Some(loss) = metric("loss") {
+    if let Some(loss) = metrics.get("loss") {
         parts.push(format!("loss {loss:.4}"));
     }
-    if let Some(tokens) = metric("num_tokens") {
+    if let Some(tokens) = metrics.get("num_tokens") {
         parts.push(format!("{:.0} tokens/s", tokens / elapsed.as_secs_f64()));
     }
     let left = progress.total_steps - progress.step;
@@ -84,11 +83,11 @@ mod tests {
     #[test]
     fn a_message_has_what_the_report_has() {
         let progress = Progress { step: 5, total_steps: 20 };
-        let metrics = [("loss", 1.25), ("num_tokens", 1000.0)];
+        let metrics: Metrics = [("loss", 1.25), ("num_tokens", 1000.0)].into_iter().collect();
         assert_eq!(
             message(progress, &metrics, Duration::from_secs(2)),
             "loss 1.2500  500 tokens/s  6 seconds left"
         );
-        assert_eq!(message(Progress { step: 20, ..progress }, &[], Duration::from_secs(2)), "");
+        assert_eq!(message(Progress { step: 20, ..progress }, &Metrics::new(), Duration::from_secs(2)), "");
     }
 }
