@@ -13,7 +13,7 @@
 //! | text and data | [`tokenizer`], [`chat`], [`data`] |
 //! | models | [`causal_lm`], [`decoder`], [`pretrained`] |
 //! | what models say | [`logprob`], [`generate`] |
-//! | training | [`train`] |
+//! | training | [`checkpoint`], [`train`] |
 //! | fine-tuning | [`sft`] |
 //!
 //! # Features
@@ -53,6 +53,8 @@ pub mod pretrained;
 pub mod logprob;
 
 pub mod generate;
+
+pub mod checkpoint;
 
 pub mod train;
 

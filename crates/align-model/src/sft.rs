@@ -1,11 +1,13 @@
 //! Supervised fine-tuning: maximum likelihood of demonstrations.
 
 mod config;
+mod evaluate;
 mod loss;
 mod tokenize;
 mod trainer;
 
 pub use config::{Duration, LossOn, SftConfig, SftConfigError, SftLoss, Truncation};
+pub use evaluate::{EvaluationError, EvaluationReport, evaluate};
 pub use loss::{dft_loss, nll_loss, smoothed_nll_loss};
 pub use tokenize::{SftDataError, SftRecordError, SftSamples, SftTokenizer};
 pub use trainer::{SftError, SftExample, SftReport, SftTrainer};

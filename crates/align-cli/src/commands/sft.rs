@@ -4,7 +4,7 @@ use align_model::{
     data::{Located, SftRecord, ShuffledBatches, extra_columns, read_jsonl},
     pretrained::{Architecture, SaveOptions},
     sft::{SftExample, SftSamples, SftTokenizer, SftTrainer},
-    train::{JsonlRecorder, fit},
+    train::{JsonlRecorder, Recording, fit},
 };
 use anyhow::{Context as _, Result, ensure};
 use chrono::Local;
@@ -39,13 +39,14 @@ pub(crate) fn run(args: &SftArguments) -> Result<()> {
     println!("{}", summary(&run, &records, &samples));
     println!("training    {steps} steps, {} parameters, on {}", decoder.parameter_count(), run.device);
     directory.begin(&run)?;
-    let mut recorder = JsonlRecorder::create(&directory.metrics())?;
+    let mut recorder = JsonlRecorder::open(&directory.metrics())?;
     let mut display = ProgressDisplay::start(steps);
     let mut trainer = SftTrainer::new(decoder, &run.sft, steps)?;
     let order = ShuffledBatches::new(samples.examples.len(), run.sft.batch_size.get(), run.sft.seed);
     let batches =
         order.map(|batch| batch.into_iter().map(|index| samples.examples[index].clone()).collect::<Vec<_>>());
-    fit::<_, [SftExample], _>(&mut trainer, batches, steps, &mut [&mut recorder, &mut display])
+    let mut recording = Recording::new(vec![&mut recorder]);
+    fit::<_, [SftExample], _>(&mut trainer, batches, steps, &mut [&mut recording, &mut display])
         .context("training stopped; the model was not written")?;
 
     let options = SaveOptions { dtype: run.save.dtype, ..SaveOptions::default() };

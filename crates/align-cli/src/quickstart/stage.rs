@@ -8,7 +8,7 @@ use align_model::{
     data::{Located, SftRecord, ShuffledBatches, TemplateColumns},
     decoder::Decoder,
     sft::{LossOn, SftConfig, SftExample, SftReport, SftTokenizer, SftTrainer},
-    train::{Flow, Hook, HookError, JsonlRecorder, Progress as Place, fit},
+    train::{Flow, Hook, HookError, JsonlRecorder, Recording, StepEvent, fit},
 };
 use serde::Serialize;
 
@@ -153,14 +153,15 @@ fn train(workshop: &Workshop, name: &str, lesson: Lesson) -> anyhow::Result<Outc
         .map(|batch| batch.into_iter().map(|index| examples[index].clone()).collect::<Vec<SftExample>>());
     let metrics = workshop.out.join(format!("metrics-{name}.jsonl"));
     let part = metrics.with_added_extension("part");
-    let mut recorder = JsonlRecorder::create(&part)?;
+    let mut recorder = JsonlRecorder::open(&part)?;
+    let mut recording = Recording::new(vec![&mut recorder]);
     let mut curves = CurveRecorder::default();
     let mut trainer = SftTrainer::new(model, &config, plan.steps)?;
     let steps = fit::<_, [SftExample], _>(
         &mut trainer,
         batches,
         plan.steps,
-        &mut [&mut recorder, &mut curves, &mut ProgressDisplay::start(plan.steps)],
+        &mut [&mut recording, &mut curves, &mut ProgressDisplay::start(plan.steps)],
     )?;
     files::rename(&part, &metrics)?;
     let training = TrainingRecord {
@@ -200,7 +201,8 @@ impl CurveRecorder {
 }
 
 impl<S> Hook<S, SftReport> for CurveRecorder {
-    fn after_step(&mut self, place: Place, report: &SftReport, _: &S) -> Result<Flow, HookError> {
+    fn after_step(&mut self, event: &mut StepEvent<'_, SftReport>, _: &S) -> Result<Flow, HookError> {
+        let (place, report) = (event.progress, event.report);
         self.loss.push((place.step, report.loss));
         self.accuracy.push((place.step, report.mean_token_accuracy));
         self.tokens = report.num_tokens;

@@ -8,8 +8,9 @@ use super::{
 };
 use crate::{
     causal_lm::{CausalLm, TokenBatch},
+    checkpoint::{Resumable, State, StateError},
     logprob::{LogProbPass, Targets, TokenScores},
-    train::{Report, Step, UpdateError, Updates},
+    train::{Report, Step, Trains, UpdateError, Updates, restore_trained, save_trained},
 };
 
 /// A tokenised sample.
@@ -212,8 +213,44 @@ impl<M: CausalLm> Step<[SftExample]> for SftTrainer<M> {
     }
 }
 
+impl<M: CausalLm> Trains for SftTrainer<M> {
+    type Model = M;
+
+    fn model(&self) -> &M {
+        Self::model(self)
+    }
+}
+
+impl<M: CausalLm> Resumable for SftTrainer<M> {
+    fn save(&self, state: &mut State) -> Result<(), StateError> {
+        let (mut parameters, mut updates) = (State::new(), State::new());
+        save_trained(self.model(), &mut parameters);
+        self.updates.save(&mut updates)?;
+        state.insert_state("parameters", parameters);
+        state.insert_state("updates", updates);
+        state.insert("tokens_seen", &self.tokens_seen)
+    }
+
+    fn restore(&mut self, state: &mut State) -> Result<(), StateError> {
+        let mut parameters = state.take_state("parameters");
+        let Some(model) = self.model.take() else { unreachable!("the model is away only during an update") };
+        let (model, restored) = match restore_trained(model, &mut parameters) {
+            Ok(model) => (model, parameters.finish()),
+            Err((model, error)) => (model, Err(error)),
+        };
+        self.model = Some(model);
+        restored?;
+        let mut updates = state.take_state("updates");
+        let Some(model) = &self.model else { unreachable!("the model was put back") };
+        self.updates.restore(&mut updates, model)?;
+        updates.finish()?;
+        self.tokens_seen = state.take("tokens_seen")?;
+        Ok(())
+    }
+}
+
 /// Lays samples end to end.
-fn pack(examples: &[SftExample]) -> (TokenBatch, Vec<bool>) {
+pub(super) fn pack(examples: &[SftExample]) -> (TokenBatch, Vec<bool>) {
     let mut tokens = TokenBatch::default();
     let mut selected = Vec::new();
     for example in examples.iter().filter(|example| !example.tokens.is_empty()) {

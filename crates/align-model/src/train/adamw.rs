@@ -14,6 +14,7 @@ use burn::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::tracking::Tracking;
 use crate::number::{NonNegative, Positive, ProperFraction};
 
 pub use state::{AdamWError, AdamWState, ParameterState};
@@ -158,38 +159,6 @@ impl ModuleMapper for Step<'_> {
         let gradient = gradient.inner().reshape([count]).cast(DType::F32);
         let updated = self.optimiser.update(&name, D, self.learning_rate, values, gradient);
         Param::from_mapped_value(id, tracking.restore(updated.cast(dtype).reshape(shape)), mapper)
-    }
-}
-
-/// What a parameter is to autodiff, which an update outside of it would lose.
-enum Tracking {
-    Plain,
-    Autodiff { requires_grad: bool, checkpointing: Option<burn::tensor::GradientCheckpointingStrategy> },
-}
-
-impl Tracking {
-    fn of<const D: usize>(parameter: &Tensor<D>) -> Self {
-        if parameter.is_autodiff() {
-            Self::Autodiff {
-                requires_grad: parameter.is_require_grad(),
-                checkpointing: parameter.gradient_checkpointing_strategy(),
-            }
-        } else {
-            Self::Plain
-        }
-    }
-
-    fn restore<const D: usize>(self, updated: Tensor<D>) -> Tensor<D> {
-        match self {
-            Self::Plain => updated,
-            Self::Autodiff { requires_grad, checkpointing } => {
-                let mut parameter = updated.autodiff();
-                if let Some(strategy) = checkpointing {
-                    parameter = parameter.with_gradient_checkpointing_strategy(strategy);
-                }
-                parameter.set_require_grad(requires_grad)
-            }
-        }
     }
 }
 

@@ -4,7 +4,10 @@ use burn::{module::Module, optim::GradientsParams};
 use serde::{Deserialize, Serialize};
 
 use super::{AdamW, AdamWConfig, Schedule, ScheduleError, clip_gradient_norm};
-use crate::number::Positive;
+use crate::{
+    checkpoint::{State, StateError},
+    number::Positive,
+};
 
 /// The settings of an update, the same for every trainer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,6 +92,29 @@ impl Updates {
         let learning_rate = self.config.schedule.learning_rate(self.made, self.total_steps, peak);
         self.made += 1;
         Ok((self.optimizer.step(learning_rate, model, gradients), Update { learning_rate, grad_norm }))
+    }
+
+    /// Puts the optimiser's moments and the place in the schedule into `state`.
+    ///
+    /// # Errors
+    /// If they cannot be read from their device.
+    pub fn save(&self, state: &mut State) -> Result<(), StateError> {
+        state.insert("updates", &self.made)?;
+        let mut optimizer = State::new();
+        self.optimizer.save(&mut optimizer)?;
+        state.insert_state("optimizer", optimizer);
+        Ok(())
+    }
+
+    /// Goes on with `model` from what [`save`](Self::save) put into `state`.
+    ///
+    /// # Errors
+    /// If something is missing or belongs to another model.
+    pub fn restore<M: Module>(&mut self, state: &mut State, model: &M) -> Result<(), StateError> {
+        let mut optimizer = state.take_state("optimizer");
+        self.optimizer.restore(&mut optimizer, model)?;
+        self.made = state.take("updates")?;
+        optimizer.finish()
     }
 
     /// Updates made so far.

@@ -9,6 +9,7 @@ use burn::{
 use serde::{Deserialize, Serialize};
 
 use super::{AdamW, AdamWConfig, Row, update::Moments};
+use crate::checkpoint::{State, StateError, StateTensor};
 
 /// Everything that [`AdamW`] knows beside its settings.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -120,6 +121,52 @@ impl AdamW {
         Ok(Self { config, moments })
     }
 }
+
+impl AdamW {
+    /// Puts the moments of every parameter and the number of its steps into `state`.
+    ///
+    /// # Errors
+    /// If the numbers of steps cannot be written.
+    pub fn save(&self, state: &mut State) -> Result<(), StateError> {
+        let steps: BTreeMap<&str, u64> =
+            self.moments.iter().map(|(name, moments)| (name.as_str(), moments.step)).collect();
+        state.insert("steps", &steps)?;
+        for (name, moments) in &self.moments {
+            for (kind, row) in [(MEAN, &moments.mean), (MEAN_SQUARE, &moments.mean_square)] {
+                state.insert_tensor(format!("{name}/{kind}"), StateTensor::from_tensor(row.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with `model` from what [`save`](Self::save) put into `state`.
+    ///
+    /// # Errors
+    /// If something is missing, or belongs to a parameter that the model lacks or that has another size.
+    pub fn restore<M: Module>(&mut self, state: &mut State, model: &M) -> Result<(), StateError> {
+        let mut places = Places::default();
+        model.visit(&mut places);
+        let steps: BTreeMap<String, u64> = state.take("steps")?;
+        let mut all = BTreeMap::new();
+        for (name, step) in steps {
+            let Some((device, count)) = places.found.get(&name) else {
+                return Err(StateError::Surplus { names: vec![name] });
+            };
+            let like = Row::empty([*count], (device, DType::F32));
+            let mut row = |kind| {
+                let key = format!("{name}/{kind}");
+                state.take_tensor(&key)?.into_tensor_like(&key, &like)
+            };
+            let (mean, mean_square) = (row(MEAN)?, row(MEAN_SQUARE)?);
+            all.insert(name, Moments { step, mean, mean_square });
+        }
+        self.moments = all;
+        Ok(())
+    }
+}
+
+const MEAN: &str = "exp_avg";
+const MEAN_SQUARE: &str = "exp_avg_sq";
 
 /// Device and number of elements of every parameter.
 #[derive(Default)]
