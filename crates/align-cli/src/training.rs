@@ -1,6 +1,13 @@
 //! What every training command does around its steps: checks, progress, records, samples, checkpoints, the result.
 
+pub(crate) mod directory;
 pub(crate) mod event_file;
+pub(crate) mod findings;
 pub(crate) mod history;
+pub(crate) mod interrupt;
 pub(crate) mod machine;
+pub(crate) mod progress;
 pub(crate) mod report;
+pub(crate) mod samples;
+pub(crate) mod session;
+pub(crate) mod watch;

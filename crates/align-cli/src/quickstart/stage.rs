@@ -13,7 +13,7 @@ use align_model::{
 use serde::Serialize;
 
 use super::{plan::Training, workshop::Workshop, world::Task};
-use crate::{files, progress::ProgressDisplay};
+use crate::{files, training::progress::ProgressDisplay};
 
 /// One step on the way from random weights to an assistant.
 pub(super) trait Stage {

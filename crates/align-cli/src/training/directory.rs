@@ -129,6 +129,11 @@ impl RunDirectory {
         self.path.join("report.html")
     }
 
+    /// The names of the checkpoints, oldest first.
+    pub(crate) fn checkpoints(&self) -> Vec<String> {
+        checkpoints(&self.path)
+    }
+
     /// Lets `save` fill a directory beside the run's own files and moves all of it among them, `config.json` last: what
     /// has one is a whole model.
     pub(crate) fn publish(&self, save: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
@@ -150,7 +155,7 @@ pub(crate) fn settings_text(run: &impl Serialize) -> Result<String> {
     toml::to_string(run).context("cannot write the run's settings as TOML")
 }
 
-/// The names of the checkpoints in a directory, in order.
+/// The names of the checkpoints in a directory, oldest first.
 fn checkpoints(path: &Path) -> Vec<String> {
     let entries = fs::read_dir(path).into_iter().flatten().filter_map(Result::ok);
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());

@@ -75,9 +75,7 @@ pub(crate) struct Sample {
     /// What it was given, for people.
     pub(crate) prompt: String,
     /// What it wrote.
-    pub(crate) text: String,
-    /// Whether it ended by itself.
-    pub(crate) ended: bool,
+    pub(crate) completion: String,
 }
 
 /// A checkpoint on the disk.
@@ -89,7 +87,7 @@ pub(crate) struct KeptCheckpoint {
     pub(crate) step: u64,
     /// Its size, for people.
     pub(crate) size: String,
-    /// Why it is kept beyond its turn, for people.
+    /// What was measured at that step, for people.
     pub(crate) note: String,
 }
 
@@ -204,7 +202,7 @@ mod tests {
     use super::*;
 
     fn sample(step: u64, text: &str) -> Sample {
-        Sample { step, prompt: "Who <is> it?".into(), text: text.into(), ended: step > 0 }
+        Sample { step, prompt: "Who <is> it?".into(), completion: text.into() }
     }
 
     #[test]

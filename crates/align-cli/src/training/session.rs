@@ -1,0 +1,139 @@
+//! A training run of any method, from its first step or a checkpoint to its end.
+
+use std::borrow::Borrow;
+
+use align_model::{
+    checkpoint::{CheckpointConfig, CheckpointStore, Resumable, RunIdentity},
+    train::{
+        EarlyStopping, EarlyStoppingConfig, Ending, Evaluation, EvaluationConfig, GeneratedSample, Hook,
+        HookError, JsonlRecorder, Outcome, Recording, Resumed, SamplesConfig, SamplesDuringTraining, Step,
+        TrainingLoop,
+    },
+};
+use anyhow::{Context as _, Result};
+
+use super::{
+    directory::RunDirectory,
+    interrupt::{self, Interrupted},
+    report::Portrait,
+    watch::Watch,
+};
+
+/// A run that is about to begin or to go on.
+#[derive(Debug)]
+pub(crate) struct Session<'a> {
+    /// Where everything is written.
+    pub(crate) directory: &'a RunDirectory,
+    /// What decides every bit of it.
+    pub(crate) identity: RunIdentity,
+    /// When checkpoints are made.
+    pub(crate) checkpoints: &'a CheckpointConfig,
+    /// When it ends early.
+    pub(crate) early_stopping: Option<&'a EarlyStoppingConfig>,
+    /// What its report tells.
+    pub(crate) portrait: Portrait,
+}
+
+/// What an evaluation measured: names without `eval_`, and values.
+pub(crate) type Measured = Vec<(&'static str, f64)>;
+
+/// Measures a trainer's model.
+pub(crate) type Evaluate<'a, S> = Box<dyn FnMut(&S) -> Result<Measured, HookError> + 'a>;
+
+/// Lets a trainer's model write.
+pub(crate) type Write<'a, S> = Box<dyn FnMut(&S) -> Result<Vec<GeneratedSample>, HookError> + 'a>;
+
+/// What is looked at between steps.
+pub(crate) struct Looks<'a, S> {
+    /// An evaluation and when it happens.
+    pub(crate) evaluation: Option<(EvaluationConfig, Evaluate<'a, S>)>,
+    /// Samples and when they are written.
+    pub(crate) samples: Option<(SamplesConfig, Write<'a, S>)>,
+}
+
+impl Session<'_> {
+    /// Makes the steps that are left. A run that Ctrl-C ended is an error of the kind [`Interrupted`].
+    ///
+    /// `describe` says in an error what a batch was made of.
+    pub(crate) fn train<S, B: ?Sized, I>(
+        self,
+        trainer: &mut S,
+        batches: impl IntoIterator<Item = I>,
+        describe: impl Fn(&I) -> String,
+        looks: Looks<'_, S>,
+    ) -> Result<Outcome>
+    where
+        S: Step<B> + Resumable,
+        S::Error: 'static,
+        I: Borrow<B>,
+    {
+        let total_steps = self.portrait.total_steps;
+        let mut store =
+            CheckpointStore::open(self.directory.path(), self.identity, self.checkpoints.clone())?;
+        let mut evaluation = looks.evaluation.map(|(config, evaluate)| Evaluation::new(config, evaluate));
+        let mut stopping = self.early_stopping.cloned().map(EarlyStopping::new);
+        let mut recorder = JsonlRecorder::open(&self.directory.metrics())?;
+        let mut recording = Recording::new(vec![&mut recorder]);
+        let path = self.directory.samples();
+        let samples = looks.samples.map(|(config, write)| SamplesDuringTraining::open(config, &path, write));
+        let mut samples = samples.transpose()?;
+        let mut watch = Watch::new(self.directory, self.portrait);
+
+        let mut hooks: Vec<&mut dyn Hook<S, S::Report>> = Vec::new();
+        hooks.extend(evaluation.as_mut().map(|hook| hook as &mut dyn Hook<S, S::Report>));
+        hooks.extend(stopping.as_mut().map(|hook| hook as &mut dyn Hook<S, S::Report>));
+        hooks.push(&mut recording);
+        hooks.extend(samples.as_mut().map(|hook| hook as &mut dyn Hook<S, S::Report>));
+        hooks.push(&mut watch);
+
+        let mut steps = TrainingLoop::new(total_steps)
+            .stopping_at(interrupt::stop_signal()?)
+            .describing(describe)
+            .with_checkpoints(&mut store);
+        if self.directory.resumes() {
+            let resumed = steps.resume(trainer, &mut hooks).context("cannot resume the run")?;
+            announce(&resumed, self.directory, total_steps);
+        }
+        let outcome = steps
+            .run::<B>(trainer, batches, &mut hooks)
+            .with_context(|| broken_off(self.directory))?;
+        conclude(outcome, self.directory)
+    }
+}
+
+/// Says where a run goes on.
+fn announce(resumed: &Resumed, directory: &RunDirectory, total_steps: u64) {
+    for damaged in &resumed.passed_over {
+        println!("passed over {damaged}");
+    }
+    let (shown, step) = (directory.path().display(), resumed.step);
+    match resumed.step {
+        0 => println!("resuming    {shown} has no checkpoint: the run begins anew"),
+        _ if resumed.finished => println!("resuming    {shown} was finished after step {step}"),
+        _ => println!("resuming    after step {step} of {total_steps}, from {shown}/checkpoint-{step:06}"),
+    }
+}
+
+fn broken_off(directory: &RunDirectory) -> String {
+    let advice = match directory.checkpoints().last() {
+        Some(newest) => format!("; --resume goes on from {newest}"),
+        None => String::new(),
+    };
+    format!("training stopped; the model was not written{advice}")
+}
+
+fn conclude(outcome: Outcome, directory: &RunDirectory) -> Result<Outcome> {
+    let step = outcome.step;
+    match outcome.ending {
+        Ending::StopRequested => {
+            let advice = format!("its checkpoint is in {}, and --resume goes on", directory.path().display());
+            return Err(Interrupted { step, advice }.into());
+        }
+        Ending::StoppedByHook => println!("stopped     after step {step}: it no longer got better"),
+        Ending::Completed | Ending::OutOfBatches | Ending::FinishedBefore => {}
+    }
+    if outcome.failed_checkpoints > 0 {
+        println!("warning     {} checkpoints could not be made", outcome.failed_checkpoints);
+    }
+    Ok(outcome)
+}
