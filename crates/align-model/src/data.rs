@@ -15,24 +15,42 @@
 //!
 //! A new kind of record implements [`Record`]; the reader, the positions and the errors come for free.
 
+mod config;
 mod error;
+mod file;
+mod interleave;
+mod json;
 mod jsonl;
 mod messages;
 mod order;
+#[cfg(feature = "parquet")]
+mod parquet_file;
+mod record_error;
 mod row;
+mod rows;
 mod sft;
+mod source;
+mod stream;
+mod table;
+mod transcript;
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use serde_json::{Map, Value};
 
-pub use error::{DataError, RecordError};
+pub use config::{
+    Combine, Compression, DatasetConfig, DatasetConfigError, Exhaustion, Format, OnBadRow, SourceConfig,
+    Transcript,
+};
+pub use error::DataError;
 pub use jsonl::read_jsonl;
 pub use order::ShuffledBatches;
+pub use record_error::RecordError;
 pub use row::{Form, Row};
 pub use sft::{SftRecord, TemplateColumns};
+pub use source::SkippedRows;
+pub use stream::{Dataset, RecordStream, read, stream};
+pub use transcript::TranscriptError;
 
 /// A kind of training example that one row of a data file can hold.
 pub trait Record: Sized {
@@ -46,11 +64,13 @@ pub trait Record: Sized {
 /// A record together with the place that it was read from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Located<R> {
+    /// The source, by its place in [`DatasetConfig::sources`]; the first one is 0.
+    pub source: usize,
     /// The file.
     pub path: Arc<Path>,
-    /// The line in that file; the first one is 1.
+    /// The line in that file, of a Parquet file the row; the first one is 1.
     pub line: usize,
-    /// What the line says.
+    /// What stands there.
     pub record: R,
     /// Columns that the record has no use for, as they stand in the file.
     pub extra: Map<String, Value>,

@@ -47,7 +47,7 @@ fn record(row: Value) -> Located<SftRecord> {
     let Value::Object(columns) = row else { panic!("a row is an object") };
     let mut row = Row::new(columns);
     let record = SftRecord::from_row(&mut row).unwrap();
-    Located { path: Arc::from(Path::new("data.jsonl")), line: 7, record, extra: row.into_rest() }
+    Located { source: 0, path: Arc::from(Path::new("data.jsonl")), line: 7, record, extra: row.into_rest() }
 }
 
 fn samples(config: &SftConfig, row: Value) -> Result<SftSamples, SftDataError> {

@@ -128,6 +128,7 @@ pub(super) fn conversation(task: &Task) -> SftRecord {
 pub(super) fn located(source: &str, records: impl Iterator<Item = SftRecord>) -> Vec<Located<SftRecord>> {
     let path: Arc<Path> = Path::new(source).into();
     let place = |(index, record)| Located {
+        source: 0,
         path: path.clone(),
         line: index + 1,
         record,

@@ -1,12 +1,16 @@
-//! What can be wrong with a data file or with one of its rows.
+//! What can be wrong with a data file.
 
-use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
+
+use super::{Compression, DatasetConfigError, Format, RecordError};
 
 /// A data file could not be turned into records.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
+    /// The configuration contradicts itself.
+    #[error("the configuration of the data contradicts itself")]
+    Config(#[from] DatasetConfigError),
     /// The operating system refused the file.
     #[error("cannot read {}", .path.display())]
     Read {
@@ -14,7 +18,55 @@ pub enum DataError {
         path: PathBuf,
         /// The system's answer.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// A directory or a pattern stands for no file.
+    #[error(
+        "{}: no data file: neither the path nor the pattern matches a file that ends in .jsonl, .json, .csv, .tsv or \
+         .parquet, with or without .gz or .zst",
+        .path.display()
+    )]
+    NoFiles {
+        /// The directory or pattern.
+        path: PathBuf,
+    },
+    /// The name of a file does not tell its format.
+    #[error(
+        "{}: the name does not tell the format: say `format` = \"jsonl\", \"json\", \"csv\", \"tsv\" or \"parquet\"",
+        .path.display()
+    )]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The format needs a feature that this program was built without.
+    #[error("{}: reading {format} files needs the cargo feature `{feature}`", .path.display())]
+    Feature {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: Format,
+        /// The feature.
+        feature: &'static str,
+    },
+    /// A file ends before its end.
+    #[error("{}: the file is cut off: its {part} does not end; copy or download it again", .path.display())]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// What does not end: a compressed stream or a Parquet file.
+        part: &'static str,
+    },
+    /// A file is not compressed the way its name or the configuration says, or damaged.
+    #[error("{}: not valid {compression} data: the file is damaged, or `compression` is another", .path.display())]
+    Compressed {
+        /// The file.
+        path: PathBuf,
+        /// How it should be compressed.
+        compression: Compression,
+        /// The decoder's answer.
+        #[source]
+        source: io::Error,
     },
     /// The file holds no record at all.
     #[error("{}: no records: the file is empty or has blank lines only", .path.display())]
@@ -22,9 +74,25 @@ pub enum DataError {
         /// The file.
         path: PathBuf,
     },
+    /// The file holds rows, but none of them is left.
+    #[error("{}: no records: of {rows} rows, {passed} were passed over and {bad} are not what was asked for{}",
+        .path.display(), .first.as_ref().map_or_else(String::new, |first| format!(", the first: {first}")))]
+    NoneLeft {
+        /// The source.
+        path: PathBuf,
+        /// The rows that were read.
+        rows: usize,
+        /// Rows that `skip` passed over.
+        passed: usize,
+        /// Bad rows that were skipped.
+        bad: usize,
+        /// What was wrong with the first of those.
+        first: Option<Box<DataError>>,
+    },
     /// A line is not text.
     #[error(
-        "{}:{line}:{column}: not valid UTF-8: convert the file to UTF-8 (compressed and binary files cannot be read)",
+        "{}:{line}:{column}: not valid UTF-8: convert the file to UTF-8; where its name does not tell that it is \
+         compressed or binary, say its `compression` or `format`",
         .path.display()
     )]
     NotUtf8 {
@@ -49,7 +117,8 @@ pub enum DataError {
     },
     /// The file is one JSON array instead of one object a line.
     #[error(
-        "{}:{line}: a JSON array begins here, but every line of a JSONL file is one object (`jq -c '.[]'` converts it)",
+        "{}:{line}: a JSON array begins here, but every line of a JSONL file is one object: call the file .json or say \
+         `format` = \"json\" (`jq -c '.[]'` converts it)",
         .path.display()
     )]
     JsonArray {
@@ -58,130 +127,44 @@ pub enum DataError {
         /// The line, from 1.
         line: usize,
     },
-    /// A line is a JSON object, but not the record that was asked for.
+    /// A JSON file does not have the field whose list holds the rows.
+    #[error("{}: no field `{field}` with a list of rows (found: {})", .path.display(), .found.join(", "))]
+    JsonField {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: String,
+        /// The fields that the file has.
+        found: Vec<String>,
+    },
+    /// Two columns of a file have one name.
+    #[error("{}: the header names the column `{column}` twice: rename one of them", .path.display())]
+    DuplicateColumn {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+    },
+    /// A file is not a Parquet file, or damaged.
+    #[error("{}:{row}: not a readable Parquet file: {reason}", .path.display())]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// The row at which reading stopped, from 1; 0 for the file as a whole.
+        row: usize,
+        /// The reader's answer.
+        reason: String,
+    },
+    /// A row can be read, but is not the record that was asked for.
     #[error("{}:{line}: {problem}", .path.display())]
     Record {
         /// The file.
         path: PathBuf,
-        /// The line, from 1.
+        /// The line, of a Parquet file the row, from 1.
         line: usize,
         /// What is wrong with it.
         problem: RecordError,
     },
-}
-
-/// A row of a data file is not the record that was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RecordError {
-    /// The row does not have the columns of any layout of this record.
-    #[error("found {}, expected {expected}{}", listed(.found), hinted(.hint.as_deref()))]
-    Columns {
-        /// The columns of the row, in the file's order; those that are `null` are left out.
-        found: Vec<String>,
-        /// The layouts that this record can have.
-        expected: &'static str,
-        /// What to do, where it can be guessed.
-        hint: Option<String>,
-    },
-    /// A column holds another type of value than its layout asks for.
-    #[error("column `{column}` is {found}, expected {expected}")]
-    ColumnType {
-        /// The column.
-        column: &'static str,
-        /// What it holds.
-        found: &'static str,
-        /// What it should hold.
-        expected: &'static str,
-    },
-    /// Two columns of one row are in different forms, one a string and one a list of messages.
-    #[error(
-        "column `{string}` is a string but `{messages}` is a list of messages: both must be of the same form"
-    )]
-    MixedForms {
-        /// The column that is a string.
-        string: &'static str,
-        /// The column that is a list of messages.
-        messages: &'static str,
-    },
-    /// A list of messages is empty.
-    #[error("column `{column}` has no messages: drop the row or add at least one message")]
-    EmptyMessages {
-        /// The column.
-        column: &'static str,
-    },
-    /// A message is not an object.
-    #[error(
-        "message {message} of column `{column}` is {found}, expected an object with `role` and `content`"
-    )]
-    MessageType {
-        /// The column.
-        column: &'static str,
-        /// The message's place in the list, from 1.
-        message: usize,
-        /// What it is instead.
-        found: &'static str,
-    },
-    /// A message lacks a key that every message needs.
-    #[error(
-        "message {message} of column `{column}` has no `{key}` (its keys: {}){}",
-        .keys.join(", "),
-        hinted(.hint.as_deref())
-    )]
-    MessageKey {
-        /// The column.
-        column: &'static str,
-        /// The message's place in the list, from 1.
-        message: usize,
-        /// The key that is missing.
-        key: &'static str,
-        /// The keys that it has.
-        keys: Vec<String>,
-        /// What to do, where it can be guessed.
-        hint: Option<String>,
-    },
-    /// A key of a message holds another type of value than it should.
-    #[error("message {message} of column `{column}`: `{key}` is {found}, expected {expected}")]
-    MessageValue {
-        /// The column.
-        column: &'static str,
-        /// The message's place in the list, from 1.
-        message: usize,
-        /// The key.
-        key: &'static str,
-        /// What it holds.
-        found: &'static str,
-        /// What it should hold.
-        expected: &'static str,
-    },
-    /// There is nothing to learn: no message is the assistant's.
-    #[error(
-        "column `{column}` has no message with the role `assistant`, so there is nothing to learn (its roles: {})",
-        .roles.join(", ")
-    )]
-    NoAssistant {
-        /// The column.
-        column: &'static str,
-        /// The roles of its messages, each once, in order.
-        roles: Vec<String>,
-    },
-}
-
-/// The names of columns, for a message.
-fn listed(names: &[String]) -> String {
-    match names {
-        [] => "no columns".to_owned(),
-        [name] => format!("only the column `{name}`"),
-        [first, rest @ ..] => rest.iter().fold(format!("the columns `{first}`"), |mut list, name| {
-            _ = write!(list, ", `{name}`");
-            list
-        }),
-    }
-}
-
-/// The hint as the tail of a message.
-fn hinted(hint: Option<&str>) -> String {
-    hint.map_or_else(String::new, |hint| format!(": {hint}"))
 }
 
 /// The parser's complaint without its ` at line 1 column 7`, which counts from the start of the line.

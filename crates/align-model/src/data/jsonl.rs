@@ -1,19 +1,22 @@
 //! JSON Lines: one object a line.
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::sync::Arc;
+use std::{io::BufRead, path::Path};
 
 use serde_json::{Map, Value};
 
-use super::{DataError, Located, Record, Row};
+use super::{
+    DataError, Format, Located, Record, SourceConfig,
+    file::DataFile,
+    rows::{Fault, RawRow},
+    source::SourceStream,
+};
 
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Reads every record of a JSONL file, in the file's order.
+/// Reads every record of a JSONL file, in the file's order; `.gz` and `.zst` files are decompressed.
 ///
-/// Lines may end in `\n` or `\r\n`, a byte order mark at the start and blank lines are skipped.
+/// Lines may end in `\n` or `\r\n`, a byte order mark at the start and blank lines are skipped. [`read`](super::read())
+/// reads other formats too, and more than one file.
 ///
 /// # Errors
 /// If the file cannot be read or holds no record, and for the first line that is not UTF-8, not a JSON object or not
@@ -34,37 +37,72 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read_jsonl<R: Record>(path: impl AsRef<Path>) -> Result<Vec<Located<R>>, DataError> {
-    let path: Arc<Path> = path.as_ref().into();
-    let unreadable = |source| DataError::Read { path: path.to_path_buf(), source };
-    let mut file = BufReader::new(File::open(&path).map_err(unreadable)?);
-    let mut records = Vec::new();
-    let mut bytes = Vec::new();
-    let mut line = 0;
-    loop {
-        bytes.clear();
-        if file.read_until(b'\n', &mut bytes).map_err(unreadable)? == 0 {
-            break;
-        }
-        line += 1;
-        let mut content = bytes.as_slice();
-        if line == 1 {
-            content = content.strip_prefix(BYTE_ORDER_MARK).unwrap_or(content);
-        }
-        if content.trim_ascii().is_empty() {
-            continue;
-        }
-        let mut row = Row::new(parse_line(&path, line, content)?);
-        let record = R::from_row(&mut row).map_err(|problem| DataError::Record {
-            path: path.to_path_buf(),
-            line,
-            problem,
-        })?;
-        records.push(Located { path: path.clone(), line, record, extra: row.into_rest() });
+    let path = path.as_ref();
+    let source = SourceConfig { format: Some(Format::Jsonl), ..SourceConfig::new(path.to_string_lossy()) };
+    SourceStream::of_files(0, source, vec![DataFile::jsonl(path)]).collect()
+}
+
+/// The lines of a JSONL file.
+pub(super) struct JsonlRows<B> {
+    file: DataFile,
+    content: B,
+    bytes: Vec<u8>,
+    line: usize,
+    is_over: bool,
+}
+
+impl<B: BufRead> JsonlRows<B> {
+    pub(super) fn new(file: DataFile, content: B) -> Self {
+        Self { file, content, bytes: Vec::new(), line: 0, is_over: false }
     }
-    if records.is_empty() {
-        return Err(DataError::Empty { path: path.to_path_buf() });
+
+    /// Reads the next line that is not blank into `bytes`; `false` at the end of the file.
+    fn advance(&mut self) -> Result<bool, Fault> {
+        loop {
+            self.bytes.clear();
+            let read = self.content.read_until(b'\n', &mut self.bytes);
+            if read.map_err(|error| Fault::File(self.file.unreadable(error)))? == 0 {
+                return Ok(false);
+            }
+            self.line += 1;
+            if self.line == 1 && self.bytes.starts_with(BYTE_ORDER_MARK) {
+                self.bytes.drain(..BYTE_ORDER_MARK.len());
+            }
+            if !self.bytes.trim_ascii().is_empty() {
+                return Ok(true);
+            }
+        }
     }
-    Ok(records)
+}
+
+impl<B: BufRead> Iterator for JsonlRows<B> {
+    type Item = Result<RawRow, Fault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.is_over {
+            return None;
+        }
+        match self.advance() {
+            Ok(true) => {}
+            Ok(false) => {
+                self.is_over = true;
+                return None;
+            }
+            Err(fault) => {
+                self.is_over = true;
+                return Some(Err(fault));
+            }
+        }
+        match parse_line(&self.file.path, self.line, &self.bytes) {
+            Ok(columns) => Some(Ok((self.line, columns))),
+            // The whole file is something else: every further line would be an error too.
+            Err(error @ DataError::JsonArray { .. }) => {
+                self.is_over = true;
+                Some(Err(Fault::File(error)))
+            }
+            Err(error) => Some(Err(Fault::Row(error))),
+        }
+    }
 }
 
 fn parse_line(path: &Path, line: usize, content: &[u8]) -> Result<Map<String, Value>, DataError> {

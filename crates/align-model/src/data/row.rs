@@ -63,12 +63,13 @@ impl Row {
         }
     }
 
-    /// Takes a column that is a list of messages.
+    /// Takes a column that is a list of messages, or a string that spells one in JSON.
     ///
     /// # Errors
     /// If it is not a list, or absent, or empty, or if one of its elements is not a message.
     pub fn take_messages(&mut self, column: &'static str) -> Result<Vec<Message>, RecordError> {
-        match self.columns.shift_remove(column) {
+        let value = self.columns.shift_remove(column);
+        match spelled(value.as_ref()).or(value) {
             Some(Value::Array(list)) => parse_messages(column, list),
             other => Err(wrong_type(column, other.as_ref(), "a list of messages")),
         }
@@ -93,16 +94,61 @@ impl Row {
         }
     }
 
-    /// Takes a column that is an object; an empty one if the row does not have it.
+    /// Takes a column that is an object, or a string that spells one in JSON; an empty one if the row does not have it.
     ///
     /// # Errors
     /// If it is something else.
     pub fn take_object(&mut self, column: &'static str) -> Result<Map<String, Value>, RecordError> {
-        match self.columns.shift_remove(column) {
+        let value = self.columns.shift_remove(column);
+        match spelled(value.as_ref()).or(value) {
             None => Ok(Map::new()),
             Some(Value::Object(object)) => Ok(object),
             other => Err(wrong_type(column, other.as_ref(), "an object")),
         }
+    }
+
+    /// Takes a column that is true or false: a boolean, 1 or 0, or a string that spells one of them.
+    ///
+    /// # Errors
+    /// If it is something else, or absent.
+    pub fn take_bool(&mut self, column: &'static str) -> Result<bool, RecordError> {
+        let value = self.columns.shift_remove(column);
+        value.as_ref().and_then(truth).ok_or_else(|| wrong_type(column, value.as_ref(), "true or false"))
+    }
+
+    /// Takes a column that is a list of strings, or a string that spells one in JSON.
+    ///
+    /// # Errors
+    /// If it is something else, or absent.
+    pub fn take_texts(&mut self, column: &'static str) -> Result<Vec<String>, RecordError> {
+        self.take_elements(column, "a string", |element| element.as_str().map(str::to_owned))
+    }
+
+    /// Takes a column that is a list of booleans (or of 1 and 0), or a string that spells one in JSON.
+    ///
+    /// # Errors
+    /// If it is something else, or absent.
+    pub fn take_bools(&mut self, column: &'static str) -> Result<Vec<bool>, RecordError> {
+        self.take_elements(column, "true or false", truth)
+    }
+
+    fn take_elements<T>(
+        &mut self,
+        column: &'static str,
+        expected: &'static str,
+        convert: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Vec<T>, RecordError> {
+        let list = self.take_list(column)?.ok_or_else(|| wrong_type(column, None, "a list"))?;
+        let wrong = |index: usize, found| RecordError::ElementType {
+            column,
+            element: index + 1,
+            found: messages::kind(found),
+            expected,
+        };
+        list.iter()
+            .enumerate()
+            .map(|(index, element)| convert(element).ok_or_else(|| wrong(index, element)))
+            .collect()
     }
 
     /// The columns that no one took.
@@ -114,4 +160,27 @@ impl Row {
 
 fn wrong_type(column: &'static str, value: Option<&Value>, expected: &'static str) -> RecordError {
     RecordError::ColumnType { column, found: value.map_or("absent", messages::kind), expected }
+}
+
+/// What a string spells in JSON, if that is a list or an object: tables have no other way to hold them.
+fn spelled(value: Option<&Value>) -> Option<Value> {
+    let text = value?.as_str().filter(|text| text.trim_start().starts_with(['[', '{']))?;
+    serde_json::from_str(text).ok()
+}
+
+fn truth(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(truth) => Some(*truth),
+        Value::Number(number) => match number.as_f64()? {
+            0.0 => Some(false),
+            1.0 => Some(true),
+            _ => None,
+        },
+        Value::String(text) => match text.trim() {
+            "true" | "True" | "TRUE" | "1" => Some(true),
+            "false" | "False" | "FALSE" | "0" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
 }
