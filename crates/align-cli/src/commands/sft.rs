@@ -3,7 +3,7 @@
 use align_model::{
     data::{Located, SftRecord, ShuffledBatches, extra_columns, read_jsonl},
     pretrained::{Architecture, SaveOptions},
-    sft::{SftExample, SftSamples, SftTokenizer, SftTrainer},
+    sft::{self, SftExample, SftRow, SftSamples, SftTokenizer, SftTrainer},
     train::{JsonlRecorder, fit},
 };
 use anyhow::{Context as _, Result, ensure};
@@ -35,17 +35,20 @@ pub(crate) fn run(args: &SftArguments) -> Result<()> {
     ensure!(!samples.examples.is_empty(), "{}: no sample has a token to learn", run.data.display());
     let decoder = checkpoint.load(&device).context("cannot load the model")?;
 
-    let steps = run.sft.duration.steps(samples.examples.len(), run.sft.batch_size);
     println!("{}", summary(&run, &records, &samples));
+    let rows = sft::rows(samples.examples, &run.sft);
+    if run.sft.packing.is_some() {
+        println!("            packed into {} rows of at most {} tokens", rows.len(), run.sft.max_length);
+    }
+    let steps = run.sft.duration.steps(rows.len(), run.sft.batch_size);
     println!("training    {steps} steps, {} parameters, on {}", decoder.parameter_count(), run.device);
     directory.begin(&run)?;
     let mut recorder = JsonlRecorder::create(&directory.metrics())?;
     let mut display = ProgressDisplay::start(steps);
     let mut trainer = SftTrainer::new(decoder, &run.sft, steps)?;
-    let order = ShuffledBatches::new(samples.examples.len(), run.sft.batch_size.get(), run.sft.seed);
-    let batches =
-        order.map(|batch| batch.into_iter().map(|index| samples.examples[index].clone()).collect::<Vec<_>>());
-    fit::<_, [SftExample], _>(&mut trainer, batches, steps, &mut [&mut recorder, &mut display])
+    let order = ShuffledBatches::new(rows.len(), run.sft.batch_size.get(), run.sft.seed);
+    let batches = order.map(|batch| batch.into_iter().map(|index| rows[index].clone()).collect::<Vec<_>>());
+    fit::<_, [SftRow], _>(&mut trainer, batches, steps, &mut [&mut recorder, &mut display])
         .context("training stopped; the model was not written")?;
 
     let options = SaveOptions { dtype: run.save.dtype, ..SaveOptions::default() };
