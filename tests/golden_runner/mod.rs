@@ -7,6 +7,7 @@ mod check;
 mod clipping;
 mod file;
 mod loss_sft;
+mod packing;
 mod reference;
 mod sampling;
 mod schedules;
@@ -34,6 +35,7 @@ fn run(file: &GoldenFile, check: &mut Check) -> Covered {
         "adamw" => adamw::run(file, check),
         "clipping" => clipping::run(file, check),
         "sampling" => sampling::run(file, check),
+        "packing" => packing::run(file, check),
         "schedules" => schedules::run(file, check),
         "chat_template" => chat_template::run(file, check),
         "tokenizer" => tokenizer::run(file, check),

@@ -76,6 +76,19 @@ fn samples_that_are_cut_or_empty_are_counted() {
 }
 
 #[test]
+fn samples_may_be_packed() {
+    let place = Workplace::new();
+    let run = "sft --config run.toml --set sft.duration={epochs=2.0}";
+    let said = place.align(&format!("{run} --set sft.packing=bfd --set sft.batch_size=8")).succeeded();
+    assert!(said.contains("packed into 2 rows of at most 32 tokens"), "{said}");
+    assert_eq!(losses(&place.read("out/metrics.jsonl")).len(), 2);
+    assert!(place.read("out/run.toml").contains("packing = \"bfd\""));
+    place
+        .align(&format!("{run} --set sft.packing=wrapped --set sft.truncation=keep_end"))
+        .failed("`truncation` = \"keep_end\" has no meaning with `packing` = \"wrapped\"");
+}
+
+#[test]
 fn a_directory_may_be_overwritten() {
     let place = Workplace::new();
     place.align("sft --config run.toml --set sft.duration={steps=2}").succeeded();

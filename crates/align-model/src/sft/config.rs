@@ -4,6 +4,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 
 use serde::{Deserialize, Serialize};
 
+use super::Packing;
 use crate::{
     number::{Positive, UnitInterval},
     train::UpdateConfig,
@@ -19,14 +20,16 @@ pub struct SftConfig {
     pub loss_on: LossOn,
     /// How long the run is.
     pub duration: Duration,
-    /// Samples an optimiser step. transformers: 8.
+    /// Rows an optimiser step: samples, or as many packed rows. transformers: 8.
     pub batch_size: NonZeroUsize,
-    /// Samples a forward pass; fewer need less memory and change nothing else.
+    /// Rows a forward pass; fewer need less memory and change nothing else.
     pub micro_batch_size: NonZeroUsize,
-    /// Tokens a sample, at most. TRL: 1024.
+    /// Tokens a row, at most: of a sample, or of several packed together. TRL: 1024.
     pub max_length: NonZeroUsize,
     /// Which end of a longer sample is kept.
     pub truncation: Truncation,
+    /// How samples are packed into rows of `max_length` tokens. TRL: off; without it a row is a sample.
+    pub packing: Option<Packing>,
     /// Learning rate, schedule, optimiser, clipping.
     pub update: UpdateConfig,
     /// Seed of the order of samples.
@@ -43,6 +46,7 @@ impl Default for SftConfig {
             micro_batch_size: EIGHT,
             max_length: MAX_LENGTH,
             truncation: Truncation::default(),
+            packing: None,
             update: UpdateConfig::default(),
             seed: 42,
         }
@@ -112,7 +116,7 @@ pub enum Duration {
 }
 
 impl Duration {
-    /// Optimiser steps over `samples` samples in batches of `batch_size`; the last batch of a pass may be smaller.
+    /// Optimiser steps over `samples` samples or packed rows in batches of `batch_size`; the last batch of a pass may be smaller.
     #[must_use]
     pub fn steps(self, samples: usize, batch_size: NonZeroUsize) -> u64 {
         match self {
@@ -134,6 +138,15 @@ pub enum SftConfigError {
         /// `batch_size`
         batch: usize,
     },
+    /// An end to keep where nothing is cut off.
+    #[error(
+        "`truncation` = \"keep_end\" has no meaning with `packing` = {}, which cuts nothing off: leave it out, or use \"bfd\"",
+        named(*.packing)
+    )]
+    NothingToTruncate {
+        /// `packing`
+        packing: Packing,
+    },
     /// The schedule does not fit the rate.
     #[error("update.schedule: {0}")]
     Schedule(#[from] crate::train::ScheduleError),
@@ -149,6 +162,17 @@ impl SftConfig {
         if micro > batch {
             return Err(SftConfigError::MicroBatchTooLarge { micro, batch });
         }
+        if let Some(packing) = self.packing
+            && packing.keeps_every_token()
+            && self.truncation == Truncation::KeepEnd
+        {
+            return Err(SftConfigError::NothingToTruncate { packing });
+        }
         Ok(self.update.schedule.check(self.update.learning_rate.get())?)
     }
+}
+
+/// The name of a packing as a run file spells it, with its quotation marks.
+fn named(packing: Packing) -> String {
+    serde_json::to_string(&packing).unwrap_or_else(|_| format!("{packing:?}"))
 }

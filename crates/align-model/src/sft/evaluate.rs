@@ -81,7 +81,7 @@ pub fn evaluate<M: CausalLm>(
     let model = model.valid();
     let (mut targets, mut sums) = (0, [0.0; 4]);
     for samples in samples.chunks(micro_batch_size.get()) {
-        let (tokens, selected) = pack(samples);
+        let (tokens, selected) = pack(&samples.iter().collect::<Vec<_>>());
         let targets_here = Targets::selected(&tokens, &selected);
         if targets_here.is_empty() {
             continue;

@@ -81,9 +81,12 @@ pub enum SftRecordError {
 }
 
 /// A sample before it is cut.
-struct Whole {
-    example: SftExample,
-    uneven: bool,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WholeSample {
+    /// The sample.
+    pub example: SftExample,
+    /// Whether its prompt, tokenised alone, is not how the whole begins.
+    pub uneven_boundary: bool,
 }
 
 impl<'a> SftTokenizer<'a> {
@@ -94,7 +97,11 @@ impl<'a> SftTokenizer<'a> {
             tokenizer,
             templates,
             loss_on: config.loss_on,
-            max_length: config.max_length.get(),
+            max_length: match config.packing {
+                // Packing needs samples whole: what does not fit one row goes on in another.
+                Some(packing) if packing.keeps_every_token() => usize::MAX,
+                _ => config.max_length.get(),
+            },
             truncation: config.truncation,
             now: None,
         }
@@ -107,10 +114,13 @@ impl<'a> SftTokenizer<'a> {
     pub fn samples(&self, records: &[Located<SftRecord>]) -> Result<SftSamples, SftDataError> {
         let mut samples = SftSamples::default();
         for located in records {
-            let Whole { mut example, uneven } = self.whole(&located.record).map_err(|source| {
-                SftDataError { path: located.path.display().to_string(), line: located.line, source }
-            })?;
-            samples.uneven_boundaries += usize::from(uneven);
+            let WholeSample { mut example, uneven_boundary } =
+                self.whole(&located.record).map_err(|source| SftDataError {
+                    path: located.path.display().to_string(),
+                    line: located.line,
+                    source,
+                })?;
+            samples.uneven_boundaries += usize::from(uneven_boundary);
             samples.truncated += usize::from(self.truncate(&mut example));
             if example.targets() == 0 {
                 samples.without_loss += 1;
@@ -122,7 +132,7 @@ impl<'a> SftTokenizer<'a> {
     }
 
     /// Cuts a sample that is too long. Returns whether it was.
-    fn truncate(&self, example: &mut SftExample) -> bool {
+    pub fn truncate(&self, example: &mut SftExample) -> bool {
         let surplus = example.tokens.len().saturating_sub(self.max_length);
         match self.truncation {
             Truncation::KeepStart => {
@@ -137,7 +147,11 @@ impl<'a> SftTokenizer<'a> {
         surplus > 0
     }
 
-    fn whole(&self, record: &SftRecord) -> Result<Whole, SftRecordError> {
+    /// Turns a record into a sample that is as long as it is.
+    ///
+    /// # Errors
+    /// If it cannot be tokenised or rendered.
+    pub fn whole(&self, record: &SftRecord) -> Result<WholeSample, SftRecordError> {
         match record {
             SftRecord::Text { .. } | SftRecord::PromptCompletion { .. }
                 if self.loss_on == LossOn::Assistant =>
@@ -175,11 +189,11 @@ impl<'a> SftTokenizer<'a> {
     }
 
     /// Marks what follows the prompt; everything, if that is what carries the loss.
-    fn after(&self, tokens: Vec<u32>, prompt: &[u32]) -> Whole {
+    fn after(&self, tokens: Vec<u32>, prompt: &[u32]) -> WholeSample {
         let boundary = if self.loss_on == LossOn::Everything { 0 } else { prompt.len() };
         let is_target = (0..tokens.len()).map(|index| index >= boundary).collect();
-        let uneven = !tokens.starts_with(prompt);
-        Whole { example: SftExample { tokens, is_target }, uneven }
+        let uneven_boundary = !tokens.starts_with(prompt);
+        WholeSample { example: SftExample { tokens, is_target }, uneven_boundary }
     }
 
     /// Tokens of a plain text, ended: generation has to learn where to stop.
@@ -221,11 +235,15 @@ impl<'a> SftTokenizer<'a> {
         Ok(self.templates()?.render_ids(self.tokenizer, messages, tools, &options)?)
     }
 
-    fn assistant(&self, messages: &[Message], columns: &TemplateColumns) -> Result<Whole, SftRecordError> {
+    fn assistant(
+        &self,
+        messages: &[Message],
+        columns: &TemplateColumns,
+    ) -> Result<WholeSample, SftRecordError> {
         let options = self.options(columns, false)?;
         let tools = columns.tools.as_deref();
         let rendered = self.templates()?.render_tokens(self.tokenizer, messages, tools, &options)?;
         let example = SftExample { tokens: rendered.ids, is_target: rendered.assistant_mask };
-        Ok(Whole { example, uneven: false })
+        Ok(WholeSample { example, uneven_boundary: false })
     }
 }

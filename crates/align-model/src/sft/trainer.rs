@@ -3,6 +3,7 @@
 use burn::{optim::GradientsAccumulator, tensor::Tensor};
 
 use super::{
+    SftRow,
     config::{SftConfig, SftConfigError, SftLoss},
     dft_loss, nll_loss, smoothed_nll_loss,
 };
@@ -20,6 +21,12 @@ pub struct SftExample {
     pub tokens: Vec<u32>,
     /// Which tokens carry the loss; as long as `tokens`.
     pub is_target: Vec<bool>,
+}
+
+impl AsRef<Self> for SftExample {
+    fn as_ref(&self) -> &Self {
+        self
+    }
 }
 
 impl SftExample {
@@ -152,11 +159,15 @@ impl<M: CausalLm> SftTrainer<M> {
     }
 
     /// Gradients and sums of one step: loss, entropy and correct tokens, over all targets.
-    fn accumulate(&self, batch: &[SftExample], targets: usize) -> (burn::optim::GradientsParams, [f64; 3]) {
+    fn accumulate(
+        &self,
+        passes: &[Vec<&SftExample>],
+        targets: usize,
+    ) -> (burn::optim::GradientsParams, [f64; 3]) {
         let model = self.model();
         let mut gradients = GradientsAccumulator::new();
         let mut sums: Vec<Tensor<1>> = Vec::new();
-        for examples in batch.chunks(self.micro_batch_size) {
+        for examples in passes {
             let (tokens, selected) = pack(examples);
             let targets_here = Targets::selected(&tokens, &selected);
             if targets_here.is_empty() {
@@ -180,17 +191,37 @@ impl<M: CausalLm> Step<[SftExample]> for SftTrainer<M> {
     type Error = SftError;
 
     fn step(&mut self, batch: &[SftExample]) -> Result<SftReport, SftError> {
+        let passes: Vec<_> = batch.chunks(self.micro_batch_size).map(|pass| pass.iter().collect()).collect();
+        self.step_in_passes(&passes)
+    }
+}
+
+impl<M: CausalLm> Step<[SftRow]> for SftTrainer<M> {
+    type Report = SftReport;
+    type Error = SftError;
+
+    fn step(&mut self, batch: &[SftRow]) -> Result<SftReport, SftError> {
+        let passes = batch.chunks(self.micro_batch_size);
+        let passes: Vec<_> =
+            passes.map(|rows| rows.iter().flat_map(|row| &row.sequences).collect()).collect();
+        self.step_in_passes(&passes)
+    }
+}
+
+impl<M: CausalLm> SftTrainer<M> {
+    /// One step over the sequences of several forward passes.
+    fn step_in_passes(&mut self, passes: &[Vec<&SftExample>]) -> Result<SftReport, SftError> {
         let limit = self.model().max_positions();
         if let Some((index, long)) =
-            batch.iter().enumerate().find(|(_, example)| example.tokens.len() > limit)
+            passes.iter().flatten().enumerate().find(|(_, example)| example.tokens.len() > limit)
         {
             return Err(SftError::TooLong { index, tokens: long.tokens.len(), limit });
         }
-        let targets: usize = batch.iter().map(SftExample::targets).sum();
+        let targets: usize = passes.iter().flatten().map(|example| example.targets()).sum();
         if targets == 0 {
             return Err(SftError::NoTargets);
         }
-        let (gradients, [loss, entropy, correct]) = self.accumulate(batch, targets);
+        let (gradients, [loss, entropy, correct]) = self.accumulate(passes, targets);
         if !loss.is_finite() {
             return Err(SftError::NotFinite { loss });
         }
@@ -201,7 +232,7 @@ impl<M: CausalLm> Step<[SftExample]> for SftTrainer<M> {
         };
         self.model = Some(model);
         let update = update?;
-        self.tokens_seen += batch.iter().map(|example| example.tokens.len() as u64).sum::<u64>();
+        self.tokens_seen += passes.iter().flatten().map(|example| example.tokens.len() as u64).sum::<u64>();
         Ok(SftReport {
             loss,
             entropy: entropy / targets as f64,
@@ -250,7 +281,7 @@ impl<M: CausalLm> Resumable for SftTrainer<M> {
 }
 
 /// Lays samples end to end.
-pub(super) fn pack(examples: &[SftExample]) -> (TokenBatch, Vec<bool>) {
+pub(super) fn pack(examples: &[&SftExample]) -> (TokenBatch, Vec<bool>) {
     let mut tokens = TokenBatch::default();
     let mut selected = Vec::new();
     for example in examples.iter().filter(|example| !example.tokens.is_empty()) {
