@@ -1,48 +1,16 @@
 //! Run files: TOML, with values from the command line in place of some of its own, and errors that say where.
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+pub(crate) mod data;
+pub(crate) mod date;
+mod sft;
 
-use align_model::{device::DeviceName, pretrained::SavedDtype, sft::SftConfig};
+use std::{fmt, path::Path, str::FromStr};
+
 use anyhow::{Context as _, Result, anyhow};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue, Deserializer, Error};
 
-/// A supervised fine-tuning run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SftRun {
-    /// A Hugging Face directory or a GGUF file.
-    pub(crate) model: PathBuf,
-    /// A JSONL file of demonstrations.
-    pub(crate) data: PathBuf,
-    /// The directory that everything is written into.
-    pub(crate) out: PathBuf,
-    /// Where to compute.
-    #[serde(default = "flex")]
-    pub(crate) device: DeviceName,
-    /// How to train.
-    #[serde(default)]
-    pub(crate) sft: SftConfig,
-    /// How the model is written.
-    #[serde(default)]
-    pub(crate) save: SaveTable,
-}
-
-/// How a trained model is written.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct SaveTable {
-    /// Number format of the weights.
-    pub(crate) dtype: SavedDtype,
-}
-
-fn flex() -> DeviceName {
-    DeviceName::FLEX
-}
+pub(crate) use sft::SftRun;
 
 /// A value that takes the place of one in the run file: `sft.update.learning_rate=1e-4`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -176,7 +144,12 @@ fn key_at(table: &DeTable<'_>, position: usize) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use align_model::{device::DeviceName, pretrained::SavedDtype, sft::SftConfig};
+
     use super::*;
+    use crate::training::findings::Findings;
 
     const FILE: &str =
         "model = \"m\"\ndata = \"d\"\nout = \"o\"\n\n[sft]\nbatch_size = 4\nupdate.learning_rate = 1e-3\n";
@@ -278,7 +251,9 @@ mod tests {
         assert!(!files.is_empty());
         for file in files {
             let run: SftRun = read(&file, &[]).unwrap();
-            run.sft.check().unwrap();
+            let mut findings = Findings::default();
+            run.resolve(false).check(&mut findings);
+            assert_eq!(findings.problems(), Vec::<String>::new());
         }
     }
 }

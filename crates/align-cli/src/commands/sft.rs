@@ -1,98 +1,32 @@
 //! `align sft`: supervised fine-tuning.
 
-use align_model::{
-    data::{Located, SftRecord, ShuffledBatches, extra_columns, read_jsonl},
-    pretrained::{Architecture, SaveOptions},
-    sft::{SftExample, SftSamples, SftTokenizer, SftTrainer},
-    train::{JsonlRecorder, Recording, fit},
-};
-use anyhow::{Context as _, Result, ensure};
-use chrono::Local;
+mod data;
+mod dry_run;
+mod portrait;
+mod prepare;
+mod train;
+
+use anyhow::Result;
 
 use crate::{
     args::SftArguments,
-    model,
-    output::RunDirectory,
-    progress::ProgressDisplay,
     run_file::{self, SftRun},
+    training::{directory::Entry, findings::Findings},
 };
+use prepare::Prepared;
 
-/// Trains a model and writes it.
+/// Trains a model and writes it, or says what would happen.
 pub(crate) fn run(args: &SftArguments) -> Result<()> {
     let run: SftRun = run_file::read(&args.config, &args.overrides())?;
-    run.sft.check().with_context(|| format!("{}: [sft] contradicts itself", args.config.display()))?;
-    let device = run.device.open()?;
-    let directory = RunDirectory::check(&run.out, args.overwrite, &run.model)?;
-    let checkpoint = model::open(&run.model)?;
-    check_length(&run, checkpoint.architecture())?;
-    let tokenizer = checkpoint.tokenizer().context("cannot load the model's tokenizer")?;
-    let templates = model::chat_templates(&tokenizer)?;
-    let records = read_jsonl::<SftRecord>(&run.data)?;
-    let now = Some(Local::now().naive_local());
-    let samples = SftTokenizer { now, ..SftTokenizer::new(&run.sft, &tokenizer, templates.as_ref()) }
-        .samples(&records)
-        .context("cannot prepare the data")?;
-    ensure!(!samples.examples.is_empty(), "{}: no sample has a token to learn", run.data.display());
-    let decoder = checkpoint.load(&device).context("cannot load the model")?;
-
-    let steps = run.sft.duration.steps(samples.examples.len(), run.sft.batch_size);
-    println!("{}", summary(&run, &records, &samples));
-    println!("training    {steps} steps, {} parameters, on {}", decoder.parameter_count(), run.device);
-    directory.begin(&run)?;
-    let mut recorder = JsonlRecorder::open(&directory.metrics())?;
-    let mut display = ProgressDisplay::start(steps);
-    let mut trainer = SftTrainer::new(decoder, &run.sft, steps)?;
-    let order = ShuffledBatches::new(samples.examples.len(), run.sft.batch_size.get(), run.sft.seed);
-    let batches =
-        order.map(|batch| batch.into_iter().map(|index| samples.examples[index].clone()).collect::<Vec<_>>());
-    let mut recording = Recording::new(vec![&mut recorder]);
-    fit::<_, [SftExample], _>(&mut trainer, batches, steps, &mut [&mut recording, &mut display])
-        .context("training stopped; the model was not written")?;
-
-    let options = SaveOptions { dtype: run.save.dtype, ..SaveOptions::default() };
-    let finished = trainer.into_model();
-    directory
-        .publish(|directory| Ok(checkpoint.save(&finished, directory, options)?))
-        .with_context(|| format!("cannot write the model into {}", run.out.display()))?;
-    println!("wrote the model to {}", run.out.display());
-    Ok(())
-}
-
-fn check_length(run: &SftRun, architecture: &Architecture) -> Result<()> {
-    let (length, context) = (run.sft.max_length.get(), architecture.config().max_positions);
-    ensure!(
-        length <= context,
-        "sft.max_length = {length} is more than the model can read: its context has {context} tokens"
-    );
-    Ok(())
-}
-
-fn summary(run: &SftRun, records: &[Located<SftRecord>], samples: &SftSamples) -> String {
-    let tokens: usize = samples.examples.iter().map(|example| example.tokens.len()).sum();
-    let targets: usize = samples.examples.iter().map(SftExample::targets).sum();
-    let mut lines = vec![
-        format!("model       {}", run.model.display()),
-        format!(
-            "data        {}: {} samples, {tokens} tokens, {targets} of them learnt",
-            run.data.display(),
-            samples.examples.len()
-        ),
-    ];
-    let counts = [
-        (samples.truncated, "samples were longer than sft.max_length and cut"),
-        (samples.without_loss, "samples have no token to learn and are left out"),
-        (samples.uneven_boundaries, "prompts end inside a token of the whole sample"),
-    ];
-    lines.extend(
-        counts
-            .iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, what)| format!("            {count} {what}")),
-    );
-    let extra = extra_columns(records).into_iter().map(|(column, rows)| format!("{column} ({rows})"));
-    let extra: Vec<String> = extra.collect();
-    if !extra.is_empty() {
-        lines.push(format!("            columns that are not used: {}", extra.join(", ")));
+    let entry = args.entry();
+    let mut findings = Findings::default();
+    let prepared = Prepared::new(run.resolve(entry == Entry::Resume), entry, &mut findings);
+    if let Some(depth) = args.dry_run {
+        return dry_run::dry_run(prepared.as_ref(), findings, depth);
     }
-    lines.join("\n")
+    let warnings = findings.into_result()?;
+    match prepared {
+        Some(prepared) => train::train(&prepared, &warnings),
+        None => unreachable!("what could not be prepared is a problem, and problems end the run before"),
+    }
 }

@@ -1,0 +1,75 @@
+//! The steps, and the model that they make.
+
+use align_model::{
+    checkpoint::RunIdentity,
+    decoder::Decoder,
+    pretrained::SaveOptions,
+    sft::{SftRow, SftTrainer, evaluate},
+    train::{Averaged, HookError, SamplesConfig, fingerprint_of},
+};
+use anyhow::{Context as _, Result};
+
+use super::{
+    data::{self, SftBatch},
+    portrait,
+    prepare::Prepared,
+};
+use crate::training::{
+    samples::SamplePrompts,
+    session::{Evaluate, Looks, Session, Write},
+};
+
+type Trainer = Averaged<SftTrainer<Decoder>>;
+
+/// Trains the model and writes it.
+pub(super) fn train(prepared: &Prepared, warnings: &[String]) -> Result<()> {
+    let Prepared { run, directory, base, rows, steps, .. } = prepared;
+    let model = prepared.load()?;
+    println!("{}", portrait::summary(prepared));
+    println!("training    {steps} steps, {} parameters, on {}", model.parameter_count(), run.device);
+    let portrait = portrait::portrait(prepared, &model, warnings)?;
+    let samples = data::fingerprint(&prepared.train, prepared.evaluation.as_ref());
+    let identity = RunIdentity::new(run.deciding(*steps)?, samples, fingerprint_of(&model)?);
+    let mut trainer = Averaged::new(SftTrainer::new(model, &run.sft, *steps)?, run.ema.clone());
+    let prompts = base.prompts(run)?;
+    let session = Session {
+        directory,
+        identity,
+        checkpoints: &run.checkpoints,
+        early_stopping: run.early_stopping.as_ref(),
+        portrait,
+    };
+    let describe = |batch: &SftBatch| rows.describe(batch);
+    let looks = looks(prepared, prompts.as_ref());
+    session.train::<_, [SftRow], _>(&mut trainer, rows.batches(&run.sft), describe, looks)?;
+
+    let options = SaveOptions { dtype: run.save.dtype, ..SaveOptions::default() };
+    let finished = trainer.result();
+    let out = run.out.display();
+    directory
+        .publish(|directory| Ok(base.checkpoint.save(&finished, directory, options)?))
+        .with_context(|| format!("cannot write the model into {out}; give --resume to try again"))?;
+    println!("wrote the model to {out}");
+    println!("report      {}", directory.report().display());
+    Ok(())
+}
+
+/// Evaluation and samples, as the run file wants them.
+fn looks<'a>(prepared: &'a Prepared, prompts: Option<&'a SamplePrompts<'a>>) -> Looks<'a, Trainer> {
+    let run = &prepared.run;
+    let evaluation = prepared.evaluation.as_ref().map(|data| {
+        let evaluated: Evaluate<'a, Trainer> = Box::new(|trainer: &Trainer| {
+            let report = evaluate(&trainer.result(), &data.examples, run.sft.loss, run.sft.micro_batch_size);
+            let report = report
+                .map_err(|error| HookError { hook: "evaluation", reason: error.to_string() })?;
+            Ok(report.metrics().into())
+        });
+        (run.evaluation.clone().unwrap_or_default(), evaluated)
+    });
+    let samples = run.samples.as_ref().zip(prompts).map(|(table, prompts)| {
+        let write: Write<'a, Trainer> =
+            Box::new(|trainer: &Trainer| prompts.answered_by(&trainer.result()));
+        (SamplesConfig { every: table.every }, write)
+    });
+    Looks { evaluation, samples }
+}
