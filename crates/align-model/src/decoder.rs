@@ -30,7 +30,10 @@ pub use norm::Norm;
 pub use parameters::{ParameterSource, RandomParameters};
 pub use rope::{RopeConfig, RopeScaling, Rotation};
 
-use crate::causal_lm::{CausalLm, HiddenPass, IncrementalLm, PassOptions, TokenBatch, index_tensor};
+use crate::{
+    adapter::Attached,
+    causal_lm::{CausalLm, HiddenPass, IncrementalLm, PassOptions, TokenBatch, index_tensor},
+};
 use cache::Alignment;
 use mask::{AttentionPlan, start_mask};
 use parameters::Builder;
@@ -51,6 +54,9 @@ pub struct Decoder {
     pub head: Option<Linear>,
     #[module(skip)]
     config: DecoderConfig,
+    /// What the adapters were made from, while there are any.
+    #[module(skip)]
+    pub(crate) attached: Option<Attached>,
 }
 
 impl Decoder {
@@ -83,7 +89,7 @@ impl Decoder {
             Head::Tied => None,
             Head::Untied => Some(builder.within("head", |b| Linear::build(b, [hidden, vocab], false))?),
         };
-        Ok(Self { embedding, position_embedding, layers, norm, head, config: config.clone() })
+        Ok(Self { embedding, position_embedding, layers, norm, head, config: config.clone(), attached: None })
     }
 
     /// The sizes and choices that this decoder was built with.

@@ -11,7 +11,7 @@
 //! | --- | --- |
 //! | numbers and devices | [`number`], [`device`] |
 //! | text and data | [`tokenizer`], [`chat`], [`data`] |
-//! | models | [`causal_lm`], [`decoder`], [`pretrained`] |
+//! | models | [`causal_lm`], [`decoder`], [`adapter`], [`pretrained`] |
 //! | what models say | [`logprob`], [`generate`] |
 //! | training | [`checkpoint`], [`train`] |
 //! | fine-tuning | [`sft`] |
@@ -47,6 +47,8 @@ pub mod data;
 pub mod causal_lm;
 
 pub mod decoder;
+
+pub mod adapter;
 
 pub mod pretrained;
 

@@ -21,18 +21,24 @@ use serde_json::Value;
 pub use checkpoint::{Architecture, Checkpoint};
 pub use error::LoadError;
 pub use family::Family;
+pub(crate) use family::Fusion;
 pub use safetensors_file::SafetensorsWeights;
 pub use save::{SaveOptions, SavedDtype};
+pub(crate) use save::{read_parameters, write_tensors};
+pub(crate) use staged::StagedFiles;
 pub use weights::{HostTensor, WeightSource};
 
 /// The checkpoint's name of the tensor that holds a parameter of the decoder, such as
-/// `model.layers.0.self_attn.q_proj.weight` for `layers.0.attention.query.weight`.
+/// `model.layers.0.self_attn.q_proj.weight` for `layers.0.attention.query.weight`; for a parameter of an adapter, PEFT's name.
 #[must_use]
 pub fn tensor_name(family: Family, parameter: &str) -> String {
-    family.placement(parameter).name().to_string()
+    match crate::adapter::tensor_name(family, parameter) {
+        Some(name) => name,
+        None => family.placement(parameter).name().to_string(),
+    }
 }
 
-fn read_json(path: &Path) -> Result<Value, LoadError> {
+pub(crate) fn read_json(path: &Path) -> Result<Value, LoadError> {
     let bytes =
         std::fs::read(path).map_err(|source| LoadError::Io { action: "read", path: path.into(), source })?;
     serde_json::from_slice(&bytes).map_err(|e| LoadError::Malformed {

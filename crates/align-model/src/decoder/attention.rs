@@ -14,6 +14,7 @@ use super::{
     pass::Pass,
     rope::Rotation,
 };
+use crate::adapter::LoraAdapter;
 
 /// Self-attention of one block.
 #[derive(Module, Debug)]
@@ -30,6 +31,8 @@ pub struct Attention {
     pub query_norm: Option<Norm>,
     /// Normalises each key head.
     pub key_norm: Option<Norm>,
+    /// On query, key and value together, where checkpoints keep these as one matrix.
+    pub adapter: Option<LoraAdapter>,
     #[module(skip)]
     shape: HeadShape,
 }
@@ -71,6 +74,7 @@ impl Attention {
             key: builder.within("key", |b| Linear::build(b, [hidden, kv_width], bias))?,
             value: builder.within("value", |b| Linear::build(b, [hidden, kv_width], bias))?,
             output: builder.within("output", |b| Linear::build(b, [width, hidden], output_bias))?,
+            adapter: None,
             shape: HeadShape {
                 heads: config.heads,
                 kv_heads: config.kv_heads,
@@ -94,9 +98,11 @@ impl Attention {
     pub(super) fn project(&self, x: Tensor<2>, rotation: Option<&Rotation>, pass: Pass) -> Projected {
         let HeadShape { heads, kv_heads, head_dim, ref layer } = self.shape;
         let [tokens, _] = x.dims();
-        let mut query = self.query.forward(x.clone(), pass).reshape([tokens, heads, head_dim]);
-        let mut key = self.key.forward(x.clone(), pass).reshape([tokens, kv_heads, head_dim]);
-        let value = self.value.forward(x, pass).reshape([tokens, kv_heads, head_dim]);
+        let layers = [&self.query, &self.key, &self.value];
+        let [query, key, value] = Linear::forward_together(layers, self.adapter.as_ref(), &x, pass);
+        let mut query = query.reshape([tokens, heads, head_dim]);
+        let mut key = key.reshape([tokens, kv_heads, head_dim]);
+        let value = value.reshape([tokens, kv_heads, head_dim]);
         if let (Some(query_norm), Some(key_norm)) = (&self.query_norm, &self.key_norm) {
             (query, key) = (query_norm.forward(query), key_norm.forward(key));
         }

@@ -9,8 +9,9 @@ use super::{
     parameters::{Builder, ParameterSource},
     pass::Pass,
 };
+use crate::adapter::{AdaptedPart, LoraAdapter};
 
-/// `y = x·Wᵀ + b`.
+/// `y = x·Wᵀ + b`, and what an adapter adds to it.
 ///
 /// The weight is `[out, in]` as in every Hugging Face checkpoint, so loading and saving copy bytes and gradients carry
 /// the shapes that other tools expect.
@@ -20,6 +21,8 @@ pub struct Linear {
     pub weight: Param<Tensor<2>>,
     /// `[out]`
     pub bias: Option<Param<Tensor<1>>>,
+    /// What is trained instead of the weight.
+    pub adapter: Option<LoraAdapter>,
 }
 
 impl Linear {
@@ -31,14 +34,53 @@ impl Linear {
         Ok(Self {
             weight: builder.parameter("weight", [output, input])?,
             bias: if bias { Some(builder.parameter("bias", [output])?) } else { None },
+            adapter: None,
         })
     }
 
+    /// Width of the result and of the input.
+    pub(crate) fn shape(&self) -> [usize; 2] {
+        let shape = self.weight.lazy_shape();
+        [shape[0], shape[1]]
+    }
+
     /// `x`: `[tokens, in]`; result: `[tokens, out]`.
-    pub(super) fn forward(&self, x: Tensor<2>, _pass: Pass) -> Tensor<2> {
-        let y = x.matmul(self.weight.val().transpose());
+    pub(super) fn forward(&self, x: Tensor<2>, pass: Pass) -> Tensor<2> {
+        let part = self.without_bias(&x);
+        let Some(adapter) = &self.adapter else { return self.with_bias(part.output) };
+        let adapted = adapter.adapt(&x, vec![part], pass.dropout);
+        let [output] = adapted.try_into().unwrap_or_else(|_| unreachable!("one part goes in, one comes out"));
+        self.with_bias(output)
+    }
+
+    /// Layers that read the same `x`, `[tokens, in]`, under one adapter of all their outputs laid side by side. Results:
+    /// `[tokens, out]` each.
+    pub(super) fn forward_together<const N: usize>(
+        layers: [&Self; N],
+        adapter: Option<&LoraAdapter>,
+        x: &Tensor<2>,
+        pass: Pass,
+    ) -> [Tensor<2>; N] {
+        let Some(adapter) = adapter else { return layers.map(|layer| layer.forward(x.clone(), pass)) };
+        let parts = layers.iter().map(|layer| layer.without_bias(x)).collect();
+        let mut outputs = adapter.adapt(x, parts, pass.dropout).into_iter();
+        layers.map(|layer| {
+            let Some(output) = outputs.next() else { unreachable!("an adapter returns every part") };
+            layer.with_bias(output)
+        })
+    }
+
+    fn without_bias(&self, x: &Tensor<2>) -> AdaptedPart {
+        let weight = self.weight.val().cast(x.dtype());
+        AdaptedPart { output: x.clone().matmul(weight.clone().transpose()), weight }
+    }
+
+    fn with_bias(&self, y: Tensor<2>) -> Tensor<2> {
         match &self.bias {
-            Some(bias) => y + bias.val().unsqueeze(),
+            Some(bias) => {
+                let bias = bias.val().cast(y.dtype()).unsqueeze();
+                y + bias
+            }
             None => y,
         }
     }

@@ -137,6 +137,11 @@ pub enum LoadError {
         /// The number format.
         dtype: &'static str,
     },
+    /// A model is to be saved whole while it has an adapter.
+    #[error(
+        "the model has an adapter: save that by itself, or save what `merge_adapter` or `without_adapter` returns"
+    )]
+    HasAdapter,
     /// The tokenizer that a model file carries could not be read.
     #[error("{}: {reason}", .path.display())]
     Tokenizer {

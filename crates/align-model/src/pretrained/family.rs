@@ -36,6 +36,17 @@ pub(super) enum Placement {
     HeadThird { name: String, part: usize },
 }
 
+/// Whether checkpoints keep query, key and value as one matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fusion {
+    /// As three.
+    None,
+    /// One after the other.
+    Thirds,
+    /// Head by head.
+    HeadThirds,
+}
+
 impl Placement {
     /// The checkpoint's name of the tensor that holds the parameter.
     pub(super) fn name(&self) -> &str {
@@ -80,6 +91,20 @@ impl Family {
             Self::Gpt2 => "GPT2LMHeadModel",
             Self::GptNeoX => "GPTNeoXForCausalLM",
         }
+    }
+
+    /// How checkpoints of this family keep query, key and value.
+    pub(crate) fn fusion(self) -> Fusion {
+        match self {
+            Self::Gpt2 => Fusion::Thirds,
+            Self::GptNeoX => Fusion::HeadThirds,
+            _ => Fusion::None,
+        }
+    }
+
+    /// Whether this family keeps the weights of linear layers as `[in, out]`.
+    pub(crate) fn is_transposed(self) -> bool {
+        self == Self::Gpt2
     }
 
     /// The prefix that checkpoints of the bare model, without its head, leave out.

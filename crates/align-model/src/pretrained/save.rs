@@ -104,6 +104,9 @@ impl SavedModel<'_> {
     /// they replace what was there, `config.json` last. Weights of an earlier save that the new ones do not overwrite
     /// are removed, so that no reader mixes the two.
     pub(super) fn write(&self, directory: &Path, options: SaveOptions) -> Result<(), LoadError> {
+        if self.model.adapter_config().is_some() {
+            return Err(LoadError::HasAdapter);
+        }
         fs::create_dir_all(directory).map_err(|source| LoadError::Io {
             action: "create",
             path: directory.into(),
@@ -255,6 +258,15 @@ impl View for Encoded<'_> {
     }
 }
 
+/// Writes tensors into one file.
+pub(crate) fn write_tensors(
+    tensors: &BTreeMap<String, HostTensor>,
+    dtype: SavedDtype,
+    path: &Path,
+) -> io::Result<()> {
+    write_shard(tensors.iter().map(|(name, tensor)| (name, Encoded { tensor, dtype })), path)
+}
+
 fn write_shard<'a>(tensors: impl Iterator<Item = (&'a String, Encoded<'a>)>, path: &Path) -> io::Result<()> {
     // The library's own temporary file is readable by its owner alone; saved models get the usual permissions.
     let permissions = File::create(path)?.metadata()?.permissions();
@@ -267,7 +279,7 @@ fn write_shard<'a>(tensors: impl Iterator<Item = (&'a String, Encoded<'a>)>, pat
 }
 
 /// Every parameter of a module on the host, by its path.
-fn read_parameters(model: &Decoder) -> Result<Vec<(String, HostTensor)>, LoadError> {
+pub(crate) fn read_parameters<M: Module>(model: &M) -> Result<Vec<(String, HostTensor)>, LoadError> {
     let mut reader = ParameterReader { path: Vec::new(), result: Ok(Vec::new()) };
     model.visit(&mut reader);
     reader.result

@@ -12,18 +12,18 @@ use super::LoadError;
 /// Files written beside their places, under names that end in `.part`, until [`commit`](Self::commit) moves them there.
 /// What has not been moved is deleted: a full disk leaves the old files as they were.
 #[derive(Debug)]
-pub(super) struct StagedFiles<'a> {
+pub(crate) struct StagedFiles<'a> {
     directory: &'a Path,
     names: Vec<String>,
 }
 
 impl<'a> StagedFiles<'a> {
-    pub(super) fn new(directory: &'a Path) -> Self {
+    pub(crate) fn new(directory: &'a Path) -> Self {
         Self { directory, names: Vec::new() }
     }
 
     /// Lets `write` fill the file that will be called `name`. It is given the path to write to.
-    pub(super) fn stage(
+    pub(crate) fn stage(
         &mut self,
         name: &str,
         write: impl FnOnce(&Path) -> std::io::Result<()>,
@@ -35,12 +35,12 @@ impl<'a> StagedFiles<'a> {
         written.map_err(|source| LoadError::Io { action: "write", path: self.directory.join(name), source })
     }
 
-    pub(super) fn stage_json(&mut self, name: &str, value: &Value) -> Result<(), LoadError> {
+    pub(crate) fn stage_json(&mut self, name: &str, value: &Value) -> Result<(), LoadError> {
         self.stage(name, |part| fs::write(part, format!("{value:#}\n")))
     }
 
     /// Moves every file to its place, in the order in which they were staged.
-    pub(super) fn commit(mut self) -> Result<(), LoadError> {
+    pub(crate) fn commit(mut self) -> Result<(), LoadError> {
         let names = std::mem::take(&mut self.names);
         for (index, name) in names.iter().enumerate() {
             let path = self.directory.join(name);

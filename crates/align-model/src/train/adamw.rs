@@ -15,7 +15,10 @@ use burn::{
 use serde::{Deserialize, Serialize};
 
 use super::tracking::Tracking;
-use crate::number::{NonNegative, Positive, ProperFraction};
+use crate::{
+    adapter::is_magnitude,
+    number::{NonNegative, Positive, ProperFraction},
+};
 
 pub use state::{AdamWError, AdamWState, ParameterState};
 use update::{Coefficients, Moments};
@@ -24,7 +27,7 @@ use update::{Coefficients, Moments};
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WeightDecayOn {
-    /// Those of rank 2 and more: everything but biases and the weights of norms.
+    /// Everything but biases and the weights of norms: what has rank 2 and more, and the magnitudes of `DoRA` adapters.
     #[default]
     Matrices,
     /// All of them.
@@ -36,7 +39,7 @@ pub enum WeightDecayOn {
 impl WeightDecayOn {
     fn applies_to(&self, name: &str, rank: usize) -> bool {
         match self {
-            Self::Matrices => rank >= 2,
+            Self::Matrices => rank >= 2 || is_magnitude(name),
             Self::Everything => true,
             Self::Named(names) => names.contains(name),
         }

@@ -1,0 +1,176 @@
+//! Putting adapters on a decoder and taking them off.
+
+use burn::{
+    module::{Module, Param},
+    tensor::{Tensor, TensorData},
+};
+use rand_chacha::ChaCha8Rng;
+
+use super::{
+    AdapterError,
+    config::{AdapterKind, LoraConfig},
+    lora::{AdapterSettings, AdapterValues, LoraAdapter},
+    modules::{AdaptableModule, modules},
+    selection::{Selected, select},
+};
+use crate::{decoder::Decoder, pretrained::Family};
+
+/// What the adapters of a model were made from.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Attached {
+    pub(super) family: Family,
+    pub(super) config: LoraConfig,
+}
+
+/// What training an adapter changes and what it leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdapterParameters {
+    /// What is trained, in the model's order.
+    pub trained: Vec<TrainedParameter>,
+    /// Numbers that are trained.
+    pub trained_count: usize,
+    /// Numbers that are not.
+    pub frozen_count: usize,
+}
+
+/// A tensor of an adapter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrainedParameter {
+    /// PEFT's name.
+    pub name: String,
+    /// Sizes of the dimensions.
+    pub shape: Vec<usize>,
+}
+
+impl Decoder {
+    /// The same model with fresh adapters, which change nothing yet. Everything else is frozen: it takes part in no
+    /// gradient, and `train` and `valid` leave it so.
+    ///
+    /// # Errors
+    /// If the configuration names layers that the model does not have, or the model has adapters already.
+    pub fn with_adapter(
+        self,
+        family: Family,
+        config: &LoraConfig,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Self, AdapterError> {
+        let all = modules(&self, family);
+        let initialization = config.initialization;
+        let attached = Attached { family, config: config.clone() };
+        self.attach(attached, &select(config, &all)?, |model, selected| {
+            let shape = selected.module.shape(model);
+            Ok((AdapterValues::fresh(shape, selected.rank, initialization, rng), None))
+        })
+    }
+
+    /// Freezes the model and puts an adapter on each of `selected`; `values` gives its matrices and, unless it is to be
+    /// found from the weights, its magnitude.
+    pub(super) fn attach(
+        self,
+        attached: Attached,
+        selected: &[Selected<'_>],
+        mut values: impl FnMut(&Self, &Selected<'_>) -> Result<(AdapterValues, Option<Vec<f32>>), AdapterError>,
+    ) -> Result<Self, AdapterError> {
+        if self.attached.is_some() {
+            return Err(AdapterError::AlreadyAdapted);
+        }
+        let config = &attached.config;
+        let head = selected.iter().find(|selected| selected.module.block.is_none());
+        if let Some(head) = head.filter(|_| config.dropout.get() > 0.0) {
+            return Err(AdapterError::DropoutOnHead { name: head.module.name.clone() });
+        }
+        let mut model = self.no_grad();
+        let device = model.embedding.lazy_device();
+        for (stream, selected) in selected.iter().enumerate() {
+            let Selected { module, rank, alpha } = selected;
+            let (values, magnitude) = values(&model, selected)?;
+            let settings = AdapterSettings {
+                scale: config.scaling.factor(*alpha, *rank),
+                dropout: config.dropout.get(),
+                stream: stream as u64,
+                layout: module.layout,
+            };
+            let mut adapter = LoraAdapter::new(values, module.shape(&model), settings, &device);
+            if config.kind == AdapterKind::Dora {
+                let magnitude = match magnitude {
+                    Some(values) => Tensor::from_data(TensorData::from(values.as_slice()), &device),
+                    None => adapter.initial_magnitude(weights(module, &model)).to_device(&device),
+                };
+                let magnitude = if device.is_autodiff() { magnitude.autodiff() } else { magnitude };
+                adapter.magnitude = Some(Param::from_tensor(magnitude));
+            }
+            module.set_adapter(&mut model, Some(adapter));
+        }
+        model.attached = Some(attached);
+        Ok(model)
+    }
+
+    /// What the adapters were made from, or `None` if there are none.
+    #[must_use]
+    pub fn adapter_config(&self) -> Option<&LoraConfig> {
+        self.attached.as_ref().map(|attached| &attached.config)
+    }
+
+    /// The model as it was before it got adapters: frozen, and with the same weights in memory. It is the reference of
+    /// what the adapters learn.
+    #[must_use]
+    pub fn without_adapter(&self) -> Self {
+        let mut model = self.clone();
+        for module in self.adapted_modules() {
+            module.set_adapter(&mut model, None);
+        }
+        model.attached = None;
+        model
+    }
+
+    /// The model with its adapters worked into the weights: the same outputs, no adapter, nothing frozen.
+    ///
+    /// # Errors
+    /// If there is no adapter.
+    pub fn merge_adapter(self) -> Result<Self, AdapterError> {
+        if self.attached.is_none() {
+            return Err(AdapterError::NoAdapter);
+        }
+        let mut model = self.without_adapter();
+        for module in self.adapted_modules() {
+            let Some(adapter) = module.adapter(&self) else { continue };
+            let merged = adapter.merged(weights(&module, &self));
+            for (layer, merged) in module.layers_mut(&mut model).into_iter().zip(merged) {
+                layer.weight = layer.weight.clone().map(|old| {
+                    let merged = merged.cast(old.dtype());
+                    if old.is_autodiff() { merged.autodiff() } else { merged }
+                });
+            }
+        }
+        Ok(model.set_require_grad(true))
+    }
+
+    /// What training changes and what it leaves, with PEFT's names.
+    #[must_use]
+    pub fn adapter_parameters(&self) -> AdapterParameters {
+        let mut trained = Vec::new();
+        for module in self.adapted_modules() {
+            let Some(adapter) = module.adapter(self) else { continue };
+            let magnitude = adapter.magnitude.as_ref().map(|magnitude| magnitude.lazy_shape());
+            let shapes = [Some(adapter.a.lazy_shape()), Some(adapter.b.lazy_shape()), magnitude];
+            let tensors = module.tensor_names().into_iter().zip(shapes);
+            trained.extend(tensors.filter_map(|(name, shape)| {
+                Some(TrainedParameter { name, shape: shape?.as_slice().to_vec() })
+            }));
+        }
+        let trained_count = trained.iter().map(|parameter| parameter.shape.iter().product::<usize>()).sum();
+        let frozen_count = self.parameter_count() - trained_count;
+        AdapterParameters { trained, trained_count, frozen_count }
+    }
+
+    /// The layers that have an adapter.
+    pub(super) fn adapted_modules(&self) -> Vec<AdaptableModule> {
+        let all = self.attached.as_ref().map_or_else(Vec::new, |attached| modules(self, attached.family));
+        all.into_iter().filter(|module| module.adapter(self).is_some()).collect()
+    }
+}
+
+/// The weights of a module's layers.
+fn weights(module: &AdaptableModule, model: &Decoder) -> Vec<Tensor<2>> {
+    module.layers(model).into_iter().map(|layer| layer.weight.val().without_autodiff()).collect()
+}
