@@ -9,7 +9,10 @@ use align_model::{
 };
 use clap::{Args, Parser, Subcommand};
 
-use crate::run_file::Override;
+use crate::{
+    run_file::Override,
+    training::{directory::Entry, dry_run::Depth},
+};
 
 /// Aligns language models: fine-tunes them, lets them write, talks to them.
 ///
@@ -74,7 +77,7 @@ pub(crate) struct SftArguments {
     /// Replaces `model`.
     #[arg(long, value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
-    /// Replaces `data`.
+    /// Replaces `data.train`, or `data` where it has no parts.
     #[arg(long, value_name = "FILE")]
     pub(crate) data: Option<PathBuf>,
     /// Replaces `out`.
@@ -84,14 +87,31 @@ pub(crate) struct SftArguments {
     #[arg(long, value_name = "NAME")]
     pub(crate) device: Option<DeviceName>,
     /// Writes into an output directory that is not empty. Files of an earlier run in it are removed first, others stay.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "resume")]
     pub(crate) overwrite: bool,
+    /// Goes on with the run in the output directory, from its newest intact checkpoint. The result has the same bits as
+    /// that of a run that was never interrupted.
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Trains nothing: says what the run would do, how long it would take and everything that stands in its way. `fast`
+    /// does not try out a step.
+    #[arg(long, value_name = "DEPTH", num_args = 0..=1, require_equals = true, default_missing_value = "full")]
+    pub(crate) dry_run: Option<Depth>,
 }
 
 impl SftArguments {
+    /// What to do about a run that is in the output directory already.
+    pub(crate) fn entry(&self) -> Entry {
+        match (self.resume, self.overwrite) {
+            (true, _) => Entry::Resume,
+            (_, true) => Entry::Overwrite,
+            _ => Entry::New,
+        }
+    }
+
     /// Everything that replaces a value of the run file, in the order in which it does.
     pub(crate) fn overrides(&self) -> Vec<Override> {
-        let paths = [("model", &self.model), ("data", &self.data), ("out", &self.out)];
+        let paths = [("model", &self.model), ("data.train", &self.data), ("out", &self.out)];
         let paths =
             paths.into_iter().filter_map(|(key, path)| Some((key, path.as_ref()?.display().to_string())));
         let device = self.device.map(|device| ("device", device.to_string()));
@@ -106,6 +126,9 @@ pub(crate) struct ModelArguments {
     /// A Hugging Face directory or a GGUF file.
     #[arg(long, value_name = "PATH")]
     pub(crate) model: PathBuf,
+    /// A PEFT adapter to put on the model.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) adapter: Option<PathBuf>,
     /// Where to compute: flex (the CPU), vulkan, metal, wgpu, cuda or rocm, with an optional index such as cuda:1.
     #[arg(long, value_name = "NAME", default_value = "flex")]
     pub(crate) device: DeviceName,

@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use args::{Arguments, Command};
+use training::interrupt::{EXIT_CODE, Interrupted};
 
 /// The CPU backend allocates with every operation.
 #[global_allocator]
@@ -34,6 +35,10 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Interrupted>() => {
+            eprintln!("{error}");
+            ExitCode::from(EXIT_CODE)
+        }
         Err(error) => {
             eprintln!("{}", explained(&error));
             ExitCode::FAILURE

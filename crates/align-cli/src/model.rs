@@ -10,7 +10,7 @@ use align_model::{
 };
 use anyhow::{Context as _, Result};
 
-use crate::args::ModelArguments;
+use crate::{args::ModelArguments, run_file::adapter::attach_saved};
 
 /// A model, its tokenizer and its chat templates.
 #[derive(Debug)]
@@ -31,8 +31,11 @@ impl LoadedModel {
         let tokenizer = checkpoint.tokenizer().context("cannot load the model's tokenizer")?;
         let templates = chat_templates(&tokenizer)?;
         let decoder = checkpoint.load(&device).context("cannot load the model")?;
-        let mut end_tokens = checkpoint.end_tokens();
-        end_tokens.extend(tokenizer.eos_id().filter(|end| !end_tokens.contains(end)));
+        let decoder = match &args.adapter {
+            Some(adapter) => attach_saved(decoder, checkpoint.architecture().family(), adapter)?,
+            None => decoder,
+        };
+        let end_tokens = end_tokens(&checkpoint, &tokenizer);
         Ok(Self { decoder, tokenizer, templates, end_tokens })
     }
 }
@@ -40,6 +43,13 @@ impl LoadedModel {
 /// Opens a checkpoint.
 pub(crate) fn open(path: &Path) -> Result<Checkpoint> {
     Checkpoint::open(path).with_context(|| format!("cannot open the model {}", path.display()))
+}
+
+/// The tokens that end an answer: the model's own and the tokenizer's.
+pub(crate) fn end_tokens(checkpoint: &Checkpoint, tokenizer: &Tokenizer) -> Vec<u32> {
+    let mut end_tokens = checkpoint.end_tokens();
+    end_tokens.extend(tokenizer.eos_id().filter(|end| !end_tokens.contains(end)));
+    end_tokens
 }
 
 /// The chat templates of a model, if it has any.

@@ -1,5 +1,6 @@
 //! Run files: TOML, with values from the command line in place of some of its own, and errors that say where.
 
+pub(crate) mod adapter;
 pub(crate) mod data;
 pub(crate) mod date;
 mod sft;
@@ -10,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow};
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue, Deserializer, Error};
 
-pub(crate) use sft::SftRun;
+pub(crate) use sft::{SavedForm, SftRun};
 
 /// A value that takes the place of one in the run file: `sft.update.learning_rate=1e-4`.
 #[derive(Debug, Clone, PartialEq, Eq)]

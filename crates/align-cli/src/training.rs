@@ -1,6 +1,7 @@
 //! What every training command does around its steps: checks, progress, records, samples, checkpoints, the result.
 
 pub(crate) mod directory;
+pub(crate) mod dry_run;
 pub(crate) mod event_file;
 pub(crate) mod findings;
 pub(crate) mod history;

@@ -4,6 +4,7 @@ mod data;
 mod dry_run;
 mod portrait;
 mod prepare;
+mod publish;
 mod train;
 
 use anyhow::Result;

@@ -61,7 +61,8 @@ impl DataTable {
         }
         let mut is_apart = vec![false; records.len()];
         order[..count].iter().for_each(|&index| is_apart[index] = true);
-        let (apart, kept): (Vec<_>, Vec<_>) = records.into_iter().zip(is_apart).partition(|(_, apart)| *apart);
+        let (apart, kept): (Vec<_>, Vec<_>) =
+            records.into_iter().zip(is_apart).partition(|(_, apart)| *apart);
         let alone = |both: Vec<(Located<R>, bool)>| both.into_iter().map(|(record, _)| record).collect();
         (alone(kept), alone(apart))
     }
@@ -140,18 +141,28 @@ mod tests {
     #[test]
     fn the_short_forms_are_the_long_one() {
         let long = read("[data]\ntrain = { sources = [{ path = \"a.jsonl\" }] }\n").unwrap();
-        for short in ["data = \"a.jsonl\"", "data = [\"a.jsonl\"]", "[data]\npath = \"a.jsonl\"", "[data]\ntrain = \"a.jsonl\""] {
+        for short in [
+            "data = \"a.jsonl\"",
+            "data = [\"a.jsonl\"]",
+            "[data]\npath = \"a.jsonl\"",
+            "[data]\ntrain = \"a.jsonl\"",
+        ] {
             assert_eq!(read(short).unwrap(), long, "{short}");
         }
-        assert!(read("[data]\ntrain = \"a\"\npth = 1\n").unwrap_err().message().contains("unknown field `pth`"));
-        assert!(read("[data]\nevaluation = \"a\"\n").unwrap_err().message().contains("missing field `train`"));
+        assert!(
+            read("[data]\ntrain = \"a\"\npth = 1\n").unwrap_err().message().contains("unknown field `pth`")
+        );
+        assert!(
+            read("[data]\nevaluation = \"a\"\n").unwrap_err().message().contains("missing field `train`")
+        );
     }
 
     #[test]
     fn a_share_is_set_apart_and_the_seed_decides_which() {
         let path: Arc<Path> = Path::new("a").into();
         let records = |count: usize| {
-            let located = |line| Located { source: 0, path: path.clone(), line, record: line, extra: Map::new() };
+            let located =
+                |line| Located { source: 0, path: path.clone(), line, record: line, extra: Map::new() };
             (0..count).map(located).collect::<Vec<_>>()
         };
         let split = |seed: u64, count: usize| {

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{data::DataTable, date::RunDate};
+use super::{adapter::AdapterTable, data::DataTable, date::RunDate};
 use crate::training::{findings::Findings, samples::SamplesTable};
 
 /// A supervised fine-tuning run.
@@ -35,6 +35,9 @@ pub(crate) struct SftRun {
     /// How to train.
     #[serde(default)]
     pub(crate) sft: SftConfig,
+    /// The adapter that is trained instead of the model; none unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) adapter: Option<AdapterTable>,
     /// When to evaluate; has a default where there is evaluation data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) evaluation: Option<EvaluationConfig>,
@@ -59,8 +62,24 @@ pub(crate) struct SftRun {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SaveTable {
-    /// Number format of the weights.
+    /// Number format of the weights of a model; an adapter's are float32.
     pub(crate) dtype: SavedDtype,
+    /// What is written of a model with an adapter; the adapter alone, unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) form: Option<SavedForm>,
+}
+
+/// What is written of a model with an adapter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SavedForm {
+    /// The adapter, as PEFT does.
+    #[default]
+    Adapter,
+    /// A model whose weights have taken the adapter in.
+    Merged,
+    /// That model, and the adapter in the directory `adapter` beside it.
+    Both,
 }
 
 fn flex() -> DeviceName {
@@ -86,6 +105,8 @@ impl SftRun {
         findings.keep(self.checkpoints.check(every).context("[checkpoints] contradicts [evaluation]"));
         findings.keep(self.check_evaluation());
         findings.keep(self.check_samples());
+        findings.keep(self.adapter.as_ref().map_or(Ok(()), AdapterTable::check));
+        findings.keep(self.check_save());
     }
 
     fn check_evaluation(&self) -> Result<()> {
@@ -95,10 +116,7 @@ impl SftRun {
         }
         ensure!(self.evaluation.is_none(), "[evaluation] needs data to evaluate on: {advice}");
         if let Some(stopping) = self.early_stopping.as_ref().filter(|one| one.metric.starts_with("eval_")) {
-            bail!(
-                "early_stopping.metric = \"{}\" needs data to evaluate on: {advice}",
-                stopping.metric
-            );
+            bail!("early_stopping.metric = \"{}\" needs data to evaluate on: {advice}", stopping.metric);
         }
         Ok(())
     }
@@ -109,6 +127,24 @@ impl SftRun {
         Ok(())
     }
 
+    fn check_save(&self) -> Result<()> {
+        let writes_model = self.adapter.is_none() || self.saved_form() != Some(SavedForm::Adapter);
+        ensure!(
+            self.adapter.is_some() || self.save.form.is_none(),
+            "save.form is for models with an adapter: add [adapter], or leave save.form out"
+        );
+        ensure!(
+            writes_model || self.save.dtype == SavedDtype::default(),
+            "save.dtype is for models, and save.form = \"adapter\" writes none: leave one out"
+        );
+        Ok(())
+    }
+
+    /// What is written of the adapter, if there is one.
+    pub(crate) fn saved_form(&self) -> Option<SavedForm> {
+        self.adapter.as_ref().map(|_| self.save.form.unwrap_or_default())
+    }
+
     /// The settings that decide every bit of the result, besides model and data themselves.
     pub(crate) fn deciding(&self, total_steps: u64) -> Result<Value> {
         // How often a run is evaluated matters only to when it ends early.
@@ -117,6 +153,7 @@ impl SftRun {
             "device": self.device.to_string(),
             "total_steps": total_steps,
             "sft": serde_json::to_value(&self.sft)?,
+            "adapter": serde_json::to_value(&self.adapter)?,
             "evaluation": serde_json::to_value(evaluation)?,
             "early_stopping": serde_json::to_value(&self.early_stopping)?,
             "ema": serde_json::to_value(&self.ema)?,

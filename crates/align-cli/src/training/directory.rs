@@ -70,23 +70,28 @@ impl RunDirectory {
         Ok(Self { path: path.into(), entry })
     }
 
-    /// Creates the directory, removes what an earlier run left there unless this one goes on with it, and writes the
-    /// run's settings.
-    pub(crate) fn begin(&self, settings: &str) -> Result<()> {
+    /// Creates the directory, and removes what an earlier run left there unless this one goes on with it.
+    pub(crate) fn begin(&self) -> Result<()> {
         let failed = || format!("cannot prepare the output directory {}", self.path.display());
         fs::create_dir_all(&self.path).with_context(failed)?;
-        if self.entry != Entry::Resume {
-            for entry in fs::read_dir(&self.path).with_context(failed)? {
-                let path = entry.with_context(failed)?.path();
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                if path.is_dir() && is_own_directory(&name) {
-                    fs::remove_dir_all(&path).with_context(failed)?;
-                } else if path.is_file() && is_own_file(&name) {
-                    fs::remove_file(&path).with_context(failed)?;
-                }
+        if self.entry == Entry::Resume {
+            return Ok(());
+        }
+        for entry in fs::read_dir(&self.path).with_context(failed)? {
+            let path = entry.with_context(failed)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if path.is_dir() && is_own_directory(&name) {
+                fs::remove_dir_all(&path).with_context(failed)?;
+            } else if path.is_file() && is_own_file(&name) {
+                fs::remove_file(&path).with_context(failed)?;
             }
         }
-        crate::files::write(&self.settings(), settings).with_context(failed)
+        Ok(())
+    }
+
+    /// Writes the settings of the run.
+    pub(crate) fn write_settings(&self, settings: &str) -> Result<()> {
+        crate::files::write(&self.path.join("run.toml"), settings)
     }
 
     /// The directory.
@@ -97,11 +102,6 @@ impl RunDirectory {
     /// Whether the run goes on with what is there.
     pub(crate) fn resumes(&self) -> bool {
         self.entry == Entry::Resume
-    }
-
-    /// The run file with every default written out.
-    pub(crate) fn settings(&self) -> PathBuf {
-        self.path.join("run.toml")
     }
 
     /// What is measured, a line a step.

@@ -61,7 +61,8 @@ mod tests {
         assert_eq!(findings.keep(missing()), None);
         assert_eq!(findings.problems(), ["cannot read x: no such file"]);
         findings.keep(missing());
-        let list = "2 things stand in the way:\n  1. cannot read x: no such file\n  2. cannot read x: no such file";
+        let list =
+            "2 things stand in the way:\n  1. cannot read x: no such file\n  2. cannot read x: no such file";
         assert_eq!(findings.into_result().unwrap_err().to_string(), list);
 
         let mut findings = Findings::default();

@@ -3,7 +3,7 @@
 use std::num::{NonZeroU64, NonZeroUsize};
 
 use align_model::{
-    causal_lm::CausalLm,
+    causal_lm::IncrementalLm,
     chat::{ChatTemplates, Message, RenderOptions},
     generate::{Decoding, GenerationConfig, SamplingConfig, StopAt, generate},
     tokenizer::{SpecialTokens, Tokenizer},
@@ -69,14 +69,15 @@ impl<'a> SamplePrompts<'a> {
     }
 
     /// What a model makes of them.
-    pub(crate) fn answered_by<M: CausalLm>(&self, model: &M) -> Result<Vec<GeneratedSample>, HookError> {
+    pub(crate) fn answered_by<M: IncrementalLm>(&self, model: &M) -> Result<Vec<GeneratedSample>, HookError> {
         let failed = |reason: String| HookError { hook: "samples", reason };
         let tokens: Vec<Vec<u32>> = self.prompts.iter().map(|(_, tokens)| tokens.clone()).collect();
         let generated = generate(model, &tokens, &self.config, Some(self.tokenizer));
         let generated = generated.map_err(|error| failed(error.to_string()))?;
         let answers = self.prompts.iter().zip(&generated).map(|((prompt, _), samples)| {
             let texts = samples.iter().map(|sample| sample.text(self.tokenizer, &self.config.stop));
-            let completion = texts.collect::<Result<String, _>>().map_err(|error| failed(error.to_string()))?;
+            let completion =
+                texts.collect::<Result<String, _>>().map_err(|error| failed(error.to_string()))?;
             Ok(GeneratedSample { prompt: prompt.clone(), completion })
         });
         answers.collect()
@@ -92,7 +93,9 @@ fn tokens(
     let request;
     let (messages, templates) = match (prompt, templates) {
         (Prompt::Text(text), None) => return Ok(tokenizer.encode(text, SpecialTokens::Add)?),
-        (Prompt::Conversation(_), None) => bail!("a list of messages needs a chat template, and the model has none"),
+        (Prompt::Conversation(_), None) => {
+            bail!("a list of messages needs a chat template, and the model has none")
+        }
         (Prompt::Text(text), Some(templates)) => {
             request = [Message::user(text.as_str())];
             (&request[..], templates)
@@ -110,7 +113,8 @@ fn shown(prompt: &Prompt) -> String {
         Prompt::Conversation(messages) => {
             let lines = messages.iter().map(|message| {
                 let message = serde_json::to_value(message).unwrap_or_default();
-                let content = message["content"].as_str().map_or_else(|| message["content"].to_string(), Into::into);
+                let content =
+                    message["content"].as_str().map_or_else(|| message["content"].to_string(), Into::into);
                 format!("{}: {content}", message["role"].as_str().unwrap_or_default())
             });
             lines.collect::<Vec<String>>().join("\n")

@@ -68,6 +68,8 @@ impl Session<'_> {
         I: Borrow<B>,
     {
         let total_steps = self.portrait.total_steps;
+        self.directory.begin()?;
+        let settings = self.portrait.settings.clone();
         let mut store =
             CheckpointStore::open(self.directory.path(), self.identity, self.checkpoints.clone())?;
         let mut evaluation = looks.evaluation.map(|(config, evaluate)| Evaluation::new(config, evaluate));
@@ -94,9 +96,9 @@ impl Session<'_> {
             let resumed = steps.resume(trainer, &mut hooks).context("cannot resume the run")?;
             announce(&resumed, self.directory, total_steps);
         }
-        let outcome = steps
-            .run::<B>(trainer, batches, &mut hooks)
-            .with_context(|| broken_off(self.directory))?;
+        self.directory.write_settings(&settings)?;
+        let outcome =
+            steps.run::<B>(trainer, batches, &mut hooks).with_context(|| broken_off(self.directory))?;
         conclude(outcome, self.directory)
     }
 }

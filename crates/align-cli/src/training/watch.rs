@@ -41,7 +41,14 @@ impl<'a> Watch<'a> {
     /// Shows a run that is about to begin or to go on.
     pub(crate) fn new(directory: &'a RunDirectory, portrait: Portrait) -> Self {
         let display = ProgressDisplay::start(portrait.total_steps);
-        Self { directory, portrait, machine: Machine::look(), display, records: None, standing: Standing::Running }
+        Self {
+            directory,
+            portrait,
+            machine: Machine::look(),
+            display,
+            records: None,
+            standing: Standing::Running,
+        }
     }
 
     /// Writes the report as things stand.
@@ -142,7 +149,8 @@ impl<S, R> Hook<S, R> for Watch<'_> {
         made: Result<&align_model::checkpoint::Manifest, &align_model::checkpoint::CheckpointError>,
     ) {
         if let Err(error) = made {
-            let because = std::error::Error::source(error).map_or_else(String::new, |source| format!(": {source}"));
+            let because =
+                std::error::Error::source(error).map_or_else(String::new, |source| format!(": {source}"));
             self.display.say(&format!("no checkpoint was made: {error}{because}"));
             self.portrait.warnings.push(format!("a checkpoint could not be made: {error}{because}"));
         }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use super::prepare::Prepared;
 use crate::{
     page::grouped,
+    run_file::{SavedForm, SftRun},
     training::{
         directory::settings_text,
         report::{Fact, Portrait},
@@ -15,10 +16,8 @@ use crate::{
 /// What is printed before a run begins.
 pub(super) fn summary(prepared: &Prepared) -> String {
     let Prepared { run, train, evaluation, rows, .. } = prepared;
-    let mut lines = vec![
-        format!("model       {}", run.model.display()),
-        format!("data        {}", train.described()),
-    ];
+    let mut lines =
+        vec![format!("model       {}", run.model.display()), format!("data        {}", train.described())];
     lines.extend(train.remarks().iter().map(|remark| format!("            {remark}")));
     if run.sft.packing.is_some() {
         let (count, length) = (rows.rows.len(), run.sft.max_length);
@@ -39,10 +38,13 @@ pub(super) fn portrait(prepared: &Prepared, model: &Decoder, warnings: &[String]
     let family = base.checkpoint.architecture().json()["model_type"].as_str().unwrap_or("unknown");
     let mut facts = vec![
         Fact::new("architecture", family),
-        Fact::new("parameters", grouped(model.parameter_count() as u64)),
+        Fact::new("trained", parameters(model)),
         Fact::new("data", &train.source),
         Fact::new("samples", grouped(train.examples.len() as u64)),
-        Fact::new("tokens", format!("{}, {} of them learnt", grouped(tokens as u64), grouped(targets as u64))),
+        Fact::new(
+            "tokens",
+            format!("{}, {} of them learnt", grouped(tokens as u64), grouped(targets as u64)),
+        ),
         Fact::new("loss on", loss_on(sft.loss_on)),
     ];
     facts.extend(sft.packing.map(|_| Fact::new("packed rows", grouped(rows.rows.len() as u64))));
@@ -64,13 +66,33 @@ pub(super) fn portrait(prepared: &Prepared, model: &Decoder, warnings: &[String]
         facts,
         warnings: warnings.iter().cloned().chain(train.remarks()).chain(remarks).collect(),
         settings: settings_text(run)?,
-        next: vec![
-            format!("align chat --model {out}"),
-            format!("align generate --model {out} --prompt '…'"),
-            format!("tensorboard --logdir {out}/tensorboard"),
-        ],
+        next: next(run, &out),
         out,
     })
+}
+
+/// How many parameters a model has, and which of them are trained.
+pub(super) fn parameters(model: &Decoder) -> String {
+    match model.adapter_config() {
+        None => format!("{} parameters", model.parameter_count()),
+        Some(_) => {
+            let counts = model.adapter_parameters();
+            format!("{} parameters and {} frozen ones", counts.trained_count, counts.frozen_count)
+        }
+    }
+}
+
+/// What can be done with the result.
+fn next(run: &SftRun, out: &str) -> Vec<String> {
+    let model = match run.saved_form() {
+        Some(SavedForm::Adapter) => format!("--model {} --adapter {out}", run.model.display()),
+        None | Some(SavedForm::Merged | SavedForm::Both) => format!("--model {out}"),
+    };
+    vec![
+        format!("align chat {model}"),
+        format!("align generate {model} --prompt '…'"),
+        format!("tensorboard --logdir {out}/tensorboard"),
+    ]
 }
 
 fn loss_on(which: LossOn) -> &'static str {

@@ -75,9 +75,14 @@ impl Prepared {
         Some(Self { directory: directory?, device: device?, run, base, train, rows, evaluation, steps })
     }
 
-    /// Loads the weights of the model to start from.
+    /// Loads the weights of the model to start from and puts the adapter on, if there is one.
     pub(super) fn load(&self) -> Result<Decoder> {
-        self.base.checkpoint.load(&self.device).context("cannot load the model")
+        let model = self.base.checkpoint.load(&self.device).context("cannot load the model")?;
+        let family = self.base.checkpoint.architecture().family();
+        match &self.run.adapter {
+            Some(adapter) => adapter.attach(model, family, self.run.sft.seed),
+            None => Ok(model),
+        }
     }
 }
 
@@ -116,8 +121,7 @@ fn date(run: &SftRun) -> RunDate {
 }
 
 fn check_length(run: &SftRun, base: &Base) -> Result<()> {
-    let (length, context) =
-        (run.sft.max_length.get(), base.checkpoint.architecture().config().max_positions);
+    let (length, context) = (run.sft.max_length.get(), base.checkpoint.architecture().config().max_positions);
     ensure!(
         length <= context,
         "sft.max_length = {length} is more than the model can read: its context has {context} tokens"

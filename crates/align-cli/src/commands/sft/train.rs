@@ -3,7 +3,6 @@
 use align_model::{
     checkpoint::RunIdentity,
     decoder::Decoder,
-    pretrained::SaveOptions,
     sft::{SftRow, SftTrainer, evaluate},
     train::{Averaged, HookError, SamplesConfig, fingerprint_of},
 };
@@ -13,6 +12,7 @@ use super::{
     data::{self, SftBatch},
     portrait,
     prepare::Prepared,
+    publish,
 };
 use crate::training::{
     samples::SamplePrompts,
@@ -26,7 +26,7 @@ pub(super) fn train(prepared: &Prepared, warnings: &[String]) -> Result<()> {
     let Prepared { run, directory, base, rows, steps, .. } = prepared;
     let model = prepared.load()?;
     println!("{}", portrait::summary(prepared));
-    println!("training    {steps} steps, {} parameters, on {}", model.parameter_count(), run.device);
+    println!("training    {steps} steps, {}, on {}", portrait::parameters(&model), run.device);
     let portrait = portrait::portrait(prepared, &model, warnings)?;
     let samples = data::fingerprint(&prepared.train, prepared.evaluation.as_ref());
     let identity = RunIdentity::new(run.deciding(*steps)?, samples, fingerprint_of(&model)?);
@@ -43,13 +43,9 @@ pub(super) fn train(prepared: &Prepared, warnings: &[String]) -> Result<()> {
     let looks = looks(prepared, prompts.as_ref());
     session.train::<_, [SftRow], _>(&mut trainer, rows.batches(&run.sft), describe, looks)?;
 
-    let options = SaveOptions { dtype: run.save.dtype, ..SaveOptions::default() };
-    let finished = trainer.result();
     let out = run.out.display();
-    directory
-        .publish(|directory| Ok(base.checkpoint.save(&finished, directory, options)?))
-        .with_context(|| format!("cannot write the model into {out}; give --resume to try again"))?;
-    println!("wrote the model to {out}");
+    let written = publish::publish(prepared, trainer.result());
+    written.with_context(|| format!("cannot write the result into {out}; give --resume to try again"))?;
     println!("report      {}", directory.report().display());
     Ok(())
 }
@@ -60,15 +56,14 @@ fn looks<'a>(prepared: &'a Prepared, prompts: Option<&'a SamplePrompts<'a>>) -> 
     let evaluation = prepared.evaluation.as_ref().map(|data| {
         let evaluated: Evaluate<'a, Trainer> = Box::new(|trainer: &Trainer| {
             let report = evaluate(&trainer.result(), &data.examples, run.sft.loss, run.sft.micro_batch_size);
-            let report = report
-                .map_err(|error| HookError { hook: "evaluation", reason: error.to_string() })?;
+            let report =
+                report.map_err(|error| HookError { hook: "evaluation", reason: error.to_string() })?;
             Ok(report.metrics().into())
         });
         (run.evaluation.clone().unwrap_or_default(), evaluated)
     });
     let samples = run.samples.as_ref().zip(prompts).map(|(table, prompts)| {
-        let write: Write<'a, Trainer> =
-            Box::new(|trainer: &Trainer| prompts.answered_by(&trainer.result()));
+        let write: Write<'a, Trainer> = Box::new(|trainer: &Trainer| prompts.answered_by(&trainer.result()));
         (SamplesConfig { every: table.every }, write)
     });
     Looks { evaluation, samples }

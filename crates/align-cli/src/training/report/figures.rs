@@ -75,10 +75,7 @@ pub(super) fn tiles(history: &History, moments: &[Moment]) -> Vec<Tile> {
 pub(super) fn figures(history: &History, moments: &[Moment]) -> Result<Vec<Figure>> {
     let trained =
         |name: &&str| !name.starts_with("eval_") && !LEFT_OUT.contains(name) && !FIRST.contains(name);
-    let alone = |name: &str| {
-        name.strip_prefix("eval_").filter(|base| history.points(base).is_empty() && !LEFT_OUT.contains(base))
-    };
-    let others = history.names().filter(trained).chain(history.names().filter_map(alone));
+    let others = history.names().filter(trained).chain(history.names().filter_map(|name| alone(history, name)));
     let names: Vec<&str> = FIRST.into_iter().chain(others).collect();
     let mut figures = Vec::new();
     for name in names {
@@ -99,6 +96,12 @@ pub(super) fn figures(history: &History, moments: &[Moment]) -> Result<Vec<Figur
         figures.push(figure("tokens_per_second", Baseline::Zero, series)?);
     }
     Ok(figures)
+}
+
+/// What an evaluation measures and training does not.
+fn alone<'a>(history: &History, name: &'a str) -> Option<&'a str> {
+    let base = name.strip_prefix("eval_")?;
+    (history.points(base).is_empty() && !LEFT_OUT.contains(&base)).then_some(base)
 }
 
 fn figure(name: &str, baseline: Baseline, series: Vec<Series<'_>>) -> Result<Figure> {
