@@ -18,6 +18,7 @@
 mod config;
 mod error;
 mod file;
+mod hint;
 mod interleave;
 mod json;
 mod jsonl;
@@ -25,11 +26,14 @@ mod messages;
 mod order;
 #[cfg(feature = "parquet")]
 mod parquet_file;
+mod preference;
+mod prompt;
 mod record_error;
 mod row;
 mod rows;
 mod sft;
 mod source;
+mod stepwise;
 mod stream;
 mod table;
 mod transcript;
@@ -45,10 +49,13 @@ pub use config::{
 pub use error::DataError;
 pub use jsonl::read_jsonl;
 pub use order::ShuffledBatches;
+pub use preference::{PreferenceRecord, UnpairedRecord};
+pub use prompt::PromptRecord;
 pub use record_error::RecordError;
 pub use row::{Form, Row};
 pub use sft::{SftRecord, TemplateColumns};
 pub use source::SkippedRows;
+pub use stepwise::StepwiseRecord;
 pub use stream::{Dataset, RecordStream, read, stream};
 pub use transcript::TranscriptError;
 

@@ -158,6 +158,16 @@ pub enum RecordError {
         /// The column.
         column: &'static str,
     },
+    /// Two conversations have no prompt in common.
+    #[error(
+        "`{chosen}` and `{rejected}` do not begin with the same message, so they have no prompt in common: add `prompt`"
+    )]
+    NoSharedPrompt {
+        /// The column of the preferred completion.
+        chosen: &'static str,
+        /// The column of the other.
+        rejected: &'static str,
+    },
     /// There is nothing to learn: no message is the assistant's.
     #[error(
         "column `{column}` has no message with the role `assistant`, so there is nothing to learn (its roles: {})",

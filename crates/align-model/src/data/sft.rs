@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::messages::require_assistant;
-use super::{Form, Record, RecordError, Row};
+use super::{Form, Record, RecordError, Row, hint::synonym};
 use crate::chat::Message;
 
 /// One demonstration for supervised fine-tuning.
@@ -72,7 +72,7 @@ impl Record for SftRecord {
 }
 
 impl TemplateColumns {
-    fn take(row: &mut Row) -> Result<Self, RecordError> {
+    pub(super) fn take(row: &mut Row) -> Result<Self, RecordError> {
         Ok(Self {
             tools: row.take_list("tools")?,
             chat_template_kwargs: row.take_object("chat_template_kwargs")?,
@@ -101,22 +101,9 @@ fn prompt_completion(row: &mut Row) -> Result<SftRecord, RecordError> {
     }
 }
 
-/// Names that other formats use, and ours.
-const SYNONYMS: [(&[&str], &str); 4] = [
-    (&["conversations", "conversation", "message", "dialog", "dialogue", "chat", "turns"], "messages"),
-    (&["instruction", "question", "query", "input", "problem"], "prompt"),
-    (&["response", "output", "answer", "target", "solution", "chosen"], "completion"),
-    (&["content", "document", "body", "story", "sentence"], "text"),
-];
-
 /// What to do about a row without the right columns, where it can be guessed.
 fn hint(row: &Row) -> Option<String> {
-    let miscased = |ours: &str| row.names().find(|name| *name != ours && name.eq_ignore_ascii_case(ours));
-    let synonym = |ours: &str| {
-        let names = SYNONYMS.iter().find(|(_, name)| *name == ours).map_or(&[][..], |(names, _)| names);
-        names.iter().find_map(|known| row.names().find(|name| name.eq_ignore_ascii_case(known)))
-    };
-    let source = |ours: &'static str| miscased(ours).or_else(|| synonym(ours));
+    let source = |ours: &str| synonym(row, ours);
 
     if let Some(name) = source("messages") {
         return Some(format!("rename `{name}` to `messages`"));

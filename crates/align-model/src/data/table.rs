@@ -1,8 +1,8 @@
 //! Tables of separated values: CSV and TSV.
 
-use std::io::BufRead;
+use std::io::{BufRead, Read};
 
-use csv::{ByteRecord, ErrorKind, Reader, ReaderBuilder};
+use csv::{ByteRecord, ErrorKind, Position, Reader, ReaderBuilder};
 use serde_json::{Map, Value};
 
 use super::{
@@ -16,13 +16,14 @@ use super::{
 /// An empty cell is an absent value. A cell that spells a list of messages in JSON is that list; every other cell is text.
 pub(super) struct TableRows<B> {
     file: DataFile,
-    reader: Reader<B>,
+    reader: Reader<Recent<B>>,
     header: Vec<String>,
     is_over: bool,
 }
 
 impl<B: BufRead> TableRows<B> {
     pub(super) fn new(file: DataFile, content: B, delimiter: u8) -> Result<Self, DataError> {
+        let content = Recent { content, bytes: Vec::new(), start: 0 };
         let mut reader = ReaderBuilder::new().delimiter(delimiter).from_reader(content);
         let cells = reader.byte_headers().map_err(|error| failed(&file, error))?;
         let mut header: Vec<String> = Vec::with_capacity(cells.len());
@@ -43,6 +44,15 @@ impl<B: BufRead> TableRows<B> {
         Ok(Self { file, reader, header, is_over: false })
     }
 
+    /// The line where the row begins that was read from `position` on.
+    ///
+    /// That position lies behind the row before, but before the rest of its line's end and before blank lines.
+    fn line(&mut self, position: &Position) -> usize {
+        let bytes = self.reader.get_mut().since(position.byte());
+        let ends = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n'));
+        position.line() as usize + ends.filter(|byte| **byte == b'\n').count()
+    }
+
     fn columns(&self, record: &ByteRecord) -> Result<Map<String, Value>, RecordError> {
         let cells = self.header.iter().zip(record);
         let column = |(name, cell): (&String, &[u8])| match std::str::from_utf8(cell) {
@@ -61,34 +71,55 @@ impl<B: BufRead> Iterator for TableRows<B> {
             return None;
         }
         let mut record = ByteRecord::new();
-        let bad = |line, problem| {
-            Fault::Row(DataError::Record { path: self.file.path.to_path_buf(), line, problem })
-        };
-        match self.reader.read_byte_record(&mut record) {
-            Ok(true) => {
-                let line = record.position().map_or(0, |position| position.line() as usize);
-                Some(
-                    self.columns(&record)
-                        .map(|columns| (line, columns))
-                        .map_err(|problem| bad(line, problem)),
-                )
-            }
+        let start = self.reader.position().clone();
+        let read = self.reader.read_byte_record(&mut record);
+        let problem = match read {
+            Ok(true) => match self.columns(&record) {
+                Ok(columns) => return Some(Ok((self.line(&start), columns))),
+                Err(problem) => problem,
+            },
             Ok(false) => {
                 self.is_over = true;
-                None
+                return None;
             }
             Err(error) => match error.kind() {
-                ErrorKind::UnequalLengths { pos, expected_len, len } => {
-                    let line = pos.as_ref().map_or(0, |position| position.line() as usize);
-                    let (found, expected) = (*len as usize, *expected_len as usize);
-                    Some(Err(bad(line, RecordError::Cells { found, expected })))
+                ErrorKind::UnequalLengths { expected_len, len, .. } => {
+                    RecordError::Cells { found: *len as usize, expected: *expected_len as usize }
                 }
                 _ => {
                     self.is_over = true;
-                    Some(Err(Fault::File(failed(&self.file, error))))
+                    return Some(Err(Fault::File(failed(&self.file, error))));
                 }
             },
-        }
+        };
+        let (path, line) = (self.file.path.to_path_buf(), self.line(&start));
+        Some(Err(Fault::Row(DataError::Record { path, line, problem })))
+    }
+}
+
+/// Keeps what was read last, to look back where a row began.
+struct Recent<B> {
+    content: B,
+    bytes: Vec<u8>,
+    /// The place of the first of `bytes` in the file.
+    start: u64,
+}
+
+impl<B> Recent<B> {
+    /// What was read from a place of the file on; what lies before it is forgotten.
+    fn since(&mut self, place: u64) -> &[u8] {
+        let known = (place.saturating_sub(self.start) as usize).min(self.bytes.len());
+        self.bytes.drain(..known);
+        self.start += known as u64;
+        &self.bytes
+    }
+}
+
+impl<B: Read> Read for Recent<B> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.content.read(buffer)?;
+        self.bytes.extend_from_slice(&buffer[..length]);
+        Ok(length)
     }
 }
 
