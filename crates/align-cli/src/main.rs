@@ -7,6 +7,7 @@
 
 mod args;
 mod commands;
+mod hub;
 mod model;
 mod output;
 mod progress;

@@ -15,9 +15,9 @@ use toml::de::{DeTable, DeValue, Deserializer, Error};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SftRun {
-    /// A Hugging Face directory or a GGUF file.
+    /// A Hugging Face directory, a GGUF file, or a model of the Hub.
     pub(crate) model: PathBuf,
-    /// A JSONL file of demonstrations.
+    /// A JSONL file of demonstrations, or a data set of the Hub.
     pub(crate) data: PathBuf,
     /// The directory that everything is written into.
     pub(crate) out: PathBuf,

@@ -11,7 +11,7 @@ use chrono::Local;
 
 use crate::{
     args::SftArguments,
-    model,
+    hub, model,
     output::RunDirectory,
     progress::ProgressDisplay,
     run_file::{self, SftRun},
@@ -27,7 +27,10 @@ pub(crate) fn run(args: &SftArguments) -> Result<()> {
     check_length(&run, checkpoint.architecture())?;
     let tokenizer = checkpoint.tokenizer().context("cannot load the model's tokenizer")?;
     let templates = model::chat_templates(&tokenizer)?;
-    let records = read_jsonl::<SftRecord>(&run.data)?;
+    let mut records = Vec::new();
+    for file in hub::data_files(&run.data)? {
+        records.extend(read_jsonl::<SftRecord>(&file)?);
+    }
     let now = Some(Local::now().naive_local());
     let samples = SftTokenizer { now, ..SftTokenizer::new(&run.sft, &tokenizer, templates.as_ref()) }
         .samples(&records)
