@@ -7,8 +7,8 @@
 //! | [`model`] | `align-model` | models, text, generation, log-probabilities, training, supervised fine-tuning |
 //!
 //! # Features
-//! `flex` (CPU, on by default), `wgpu`, `vulkan`, `metal`, `cuda`, `rocm` and `fusion` are forwarded to every crate, as is
-//! `gguf`.
+//! `flex` (CPU, on by default), `wgpu`, `vulkan`, `metal`, `cuda`, `rocm` and `fusion` are forwarded to every crate, as are
+//! `gguf`, `hub` and `parquet`.
 #![doc = ""]
 #![doc = include_str!("../README.md")]
 

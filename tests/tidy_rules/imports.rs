@@ -9,7 +9,7 @@ use super::{
 
 /// From the lowest layer to the highest.
 const LAYERS: [&[&str]; 6] = [
-    &["number", "masked", "device"],
+    &["number", "masked", "device", "hub"],
     &["tokenizer", "chat", "data"],
     &["decoder", "causal_lm", "pretrained", "adapter"],
     &["logprob", "generate"],

@@ -16,8 +16,10 @@ use crate::{
 
 /// Aligns language models: fine-tunes them, lets them write, talks to them.
 ///
-/// A model is a Hugging Face directory (config.json, safetensors, tokenizer.json) or a GGUF file with its tokenizer
-/// inside. Everything runs on this machine; nothing is downloaded.
+/// A model is a Hugging Face directory (config.json, safetensors, tokenizer.json), a GGUF file with its tokenizer
+/// inside, or a model of the Hugging Face Hub by its name: owner/name, owner/name@revision, owner/name:file.gguf. What
+/// exists here is never looked for on the Hub. Everything runs on this machine; the Hub is asked for downloads alone, at
+/// HF_ENDPOINT, as HF_TOKEN, into HF_HUB_CACHE, and not at all where HF_HUB_OFFLINE is 1.
 #[derive(Debug, Parser)]
 #[command(name = "align", version, arg_required_else_help = true)]
 pub(crate) struct Arguments {
@@ -37,8 +39,9 @@ pub(crate) enum Command {
 
 const SFT_EXAMPLES: &str = "\
 Run file:
-  model = \"models/SmolLM2-135M-Instruct.Q4_1.gguf\"  # Hugging Face directory or GGUF file
-  data = \"examples/data/plain_answers.jsonl\"        # a record a line: prompt and completion, messages, or text
+  model = \"models/SmolLM2-135M-Instruct.Q4_1.gguf\"  # Hugging Face directory, GGUF file, or owner/name of the Hub
+  data = \"examples/data/plain_answers.jsonl\"        # a record a line: prompt and completion, messages, or text;
+                                                    # or owner/name, owner/name:split of a data set of the Hub
   out = \"runs/plain-answers\"                        # the model, metrics.jsonl and run.toml are written here
   device = \"flex\"                                   # flex, vulkan, metal, wgpu, cuda, rocm; cuda:1 is the second
 
@@ -123,8 +126,8 @@ impl SftArguments {
 /// Which model, and where it computes.
 #[derive(Debug, Args)]
 pub(crate) struct ModelArguments {
-    /// A Hugging Face directory or a GGUF file.
-    #[arg(long, value_name = "PATH")]
+    /// A Hugging Face directory, a GGUF file, or a model of the Hub such as HuggingFaceTB/SmolLM2-135M-Instruct.
+    #[arg(long, value_name = "PATH|NAME")]
     pub(crate) model: PathBuf,
     /// A PEFT adapter to put on the model.
     #[arg(long, value_name = "DIR")]
@@ -202,7 +205,7 @@ Prompts:
 Examples:
   align generate --model runs/plain-answers --prompt 'Why is the sky blue?' --greedy
   align generate --model model.gguf --prompts prompts.jsonl --json > answers.jsonl
-  align generate --model gpt2 --raw --prompt 'Once upon a time' --samples 4 --top-p 0.9 --seed 7
+  align generate --model openai-community/gpt2 --raw --prompt 'Once upon a time' --samples 4 --top-p 0.9 --seed 7
   echo 'Name three rivers.' | align generate --model runs/plain-answers";
 
 /// Continues prompts or answers requests.
@@ -250,6 +253,7 @@ While talking:
 
 Examples:
   align chat --model runs/plain-answers --temperature 0.7
+  align chat --model HuggingFaceTB/SmolLM2-135M-Instruct
   align chat --model model.gguf --system 'Answer in one sentence.' --greedy
   printf 'Hello!\\n/save talk.jsonl\\n' | align chat --model runs/plain-answers";
 

@@ -8,6 +8,7 @@
 mod args;
 mod commands;
 mod files;
+mod hub;
 mod model;
 mod page;
 mod prompts;

@@ -10,7 +10,7 @@ use align_model::{
 };
 use anyhow::{Context as _, Result};
 
-use crate::{args::ModelArguments, run_file::adapter::attach_saved};
+use crate::{args::ModelArguments, hub, run_file::adapter::attach_saved};
 
 /// A model, its tokenizer and its chat templates.
 #[derive(Debug)]
@@ -40,9 +40,10 @@ impl LoadedModel {
     }
 }
 
-/// Opens a checkpoint.
-pub(crate) fn open(path: &Path) -> Result<Checkpoint> {
-    Checkpoint::open(path).with_context(|| format!("cannot open the model {}", path.display()))
+/// Opens a checkpoint of this machine or of the Hub.
+pub(crate) fn open(name: &Path) -> Result<Checkpoint> {
+    let path = hub::model_path(name)?;
+    Checkpoint::open(&path).with_context(|| format!("cannot open the model {}", name.display()))
 }
 
 /// The tokens that end an answer: the model's own and the tokenizer's.

@@ -9,7 +9,7 @@
 //!
 //! | layer | modules |
 //! | --- | --- |
-//! | numbers and devices | [`number`], [`device`] |
+//! | numbers, devices and the Hub | [`number`], [`device`], `hub` |
 //! | text and data | [`tokenizer`], [`chat`], [`data`] |
 //! | models | [`causal_lm`], [`decoder`], [`adapter`], [`pretrained`] |
 //! | what models say | [`logprob`], [`generate`] |
@@ -18,7 +18,7 @@
 //!
 //! # Features
 //! No backend is enabled by default: `flex` (CPU), `wgpu`, `vulkan`, `metal`, `cuda`, `rocm`, each forwarded to burn, and
-//! `fusion`. `gguf` reads GGUF files.
+//! `fusion`. `gguf` reads GGUF files. `hub` downloads models and datasets from the Hugging Face Hub.
 //!
 //! # Example
 //! ```no_run
@@ -37,6 +37,9 @@
 pub mod number;
 
 pub mod device;
+
+#[cfg(feature = "hub")]
+pub mod hub;
 
 pub mod tokenizer;
 

@@ -4,6 +4,7 @@
 
 mod chat;
 mod generate;
+mod hub;
 mod mistakes;
 mod sft;
 mod workplace;

@@ -9,6 +9,8 @@ use align_model::{
 };
 use anyhow::{Context as _, Result, ensure};
 
+use crate::hub;
+
 /// Demonstrations, tokenised.
 #[derive(Debug, Default)]
 pub(super) struct SftData {
@@ -52,7 +54,22 @@ pub(super) fn named(config: &DatasetConfig) -> String {
 
 /// Reads demonstrations.
 pub(super) fn records(config: &DatasetConfig) -> Result<Dataset<SftRecord>> {
-    Ok(read(config)?)
+    Ok(read(&on_this_machine(config)?)?)
+}
+
+/// A data set with the names of the Hub replaced by the files that they were downloaded to.
+fn on_this_machine(config: &DatasetConfig) -> Result<DatasetConfig> {
+    let mut sources = Vec::new();
+    for source in &config.sources {
+        if source.path.contains(['*', '?']) {
+            sources.push(source.clone());
+            continue;
+        }
+        for file in hub::data_files(Path::new(&source.path))? {
+            sources.push(SourceConfig { path: file.to_string_lossy().into_owned(), ..source.clone() });
+        }
+    }
+    Ok(DatasetConfig { sources, combine: config.combine })
 }
 
 impl SftData {
