@@ -45,28 +45,47 @@ Run file:
   out = \"runs/plain-answers\"                        # the model, metrics.jsonl and run.toml are written here
   device = \"flex\"                                   # flex, vulkan, metal, wgpu, cuda, rocm; cuda:1 is the second
 
-  [sft]                                             # every key may be left out
+  [sft]                                             # every key and table from here on may be left out
   duration = { epochs = 3.0 }                       # or { steps = 20 }
   batch_size = 8
   max_length = 512
   update.learning_rate = 2e-5
 
+  [adapter]                                         # trains a LoRA adapter instead of the whole model
+  rank = 16                                         # or from = \"DIR\" to train a saved one on
+  targets = \"all-linear\"
+
+  [evaluation]                                      # needs data = { train = \"…\", evaluation = \"…\" },
+  every = 100                                       # or data = { train = \"…\", evaluation_share = 0.05 }
+
+  [checkpoints]
+  every = 500
+  keep_best = { metric = \"eval_loss\" }
+
+  [samples]                                         # what the model writes while it learns
+  prompts = [\"Why is the sky blue?\"]
+  every = 100
+
   [save]
   dtype = \"float32\"                                 # or bfloat16, float16
+  form = \"adapter\"                                  # or merged, or both, where there is an [adapter]
 
 examples/configs/ has run files with every key explained.
 
 Examples:
   align sft --config examples/configs/sft_smollm2.toml
   align sft --config run.toml --set sft.update.learning_rate=1e-4 --set sft.duration='{ steps = 50 }'
-  align sft --config run.toml --out runs/second --set sft.seed=7";
+  align sft --config run.toml --out runs/second --set sft.seed=7
+  align sft --config run.toml --dry-run             # what it would do and what stands in its way
+  align sft --config run.toml --resume              # goes on where it was interrupted";
 
 /// Fine-tunes a model on demonstrations.
 ///
 /// The run is described by a TOML file; paths in it are relative to the current directory. Everything is checked
-/// before training begins. The output directory receives `metrics.jsonl` (a line a step) and `run.toml` (the run with
-/// every default written out) at once, and the trained model with its tokenizer when training is over; a run that fails
-/// leaves its metrics and no model.
+/// before training begins. The output directory receives, while the run lasts, `run.toml` (the run with every default
+/// written out), `metrics.jsonl` (a line a step), `timing.jsonl`, `tensorboard/`, checkpoints, `samples.jsonl` where
+/// samples are asked for, and `report.html`; and the trained model with its tokenizer, or its adapter, when training is
+/// over. Ctrl-C ends a run with a checkpoint, a second one at once; `--resume` goes on.
 #[derive(Debug, Args)]
 #[command(after_long_help = SFT_EXAMPLES)]
 pub(crate) struct SftArguments {

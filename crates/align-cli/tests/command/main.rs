@@ -6,5 +6,6 @@ mod chat;
 mod generate;
 mod hub;
 mod mistakes;
+mod runs;
 mod sft;
 mod workplace;

@@ -99,6 +99,118 @@ fn output_directories() {
 }
 
 #[test]
+fn nothing_is_left_to_learn() {
+    let place = Workplace::new();
+    place
+        .align(&format!("{RUN} --set sft.max_length=4"))
+        .failed("no sample has a token to learn: 3 of 3 were cut before their response; raise sft.max_length");
+}
+
+#[test]
+fn combinations_of_tables() {
+    let place = Workplace::new();
+    for (set, expected) in [
+        ("--set evaluation.every=5", "[evaluation] needs data to evaluate on: set data.evaluation or"),
+        ("--set early_stopping.patience=5", "early_stopping.metric = \"eval_loss\" needs data to evaluate on"),
+        ("--set checkpoints.keep_best.metric=eval_loss", "needs an evaluation, and the run has none"),
+        ("--set samples.every=5", "[samples] has no prompts"),
+        ("--set save.form=merged", "save.form is for models with an adapter"),
+        (
+            "--set adapter.rank=2 --set save.dtype=bfloat16",
+            "save.dtype is for models, and save.form = \"adapter\" writes none",
+        ),
+        ("--set adapter.from=none", "cannot open the adapter none\n  because: none: no adapter_config.json"),
+        ("--set adapter.targets=[\"w\"]", "[adapter] does not fit the model\n  because: targets: `w` means no layer"),
+        ("--set data.evaluation_share=0.5 --set data.evaluation=x", "contradict each other"),
+        ("--set date=tomorrow", "`tomorrow` is no date: write it as"),
+        ("--set checkpoint.every=5", "unknown field `checkpoint`"),
+    ] {
+        let set = if set.contains("data.") { set.replace("--set data", "--data data.jsonl --set data") } else { set.into() };
+        place.align(&format!("{RUN} {set}")).failed(expected);
+        assert!(!place.path("out").exists(), "{set}");
+    }
+}
+
+#[test]
+fn adapters_for_another_model() {
+    let place = Workplace::new();
+    place.write_model("wide", 64);
+    place.align(&format!("{RUN} --set adapter.rank=2 --set sft.duration={{steps=1}}")).succeeded();
+    let said = place.align(&format!("{RUN} --out other --model wide --set adapter.from=out"));
+    said.failed("the adapter out does not fit the model\n  because: ");
+    said.failed("the adapter was made for another model");
+    place.align("generate --model wide --adapter out --prompt cat").failed("was made for another model");
+}
+
+#[test]
+fn checkpoints_of_another_run() {
+    let place = Workplace::new();
+    let run = format!("{RUN} --set checkpoints.every=2 --set sft.duration={{steps=4}}");
+    place.align(&run).succeeded();
+    let settings = place.read("out/run.toml");
+    place.align(&run).failed("holds a run with checkpoint-000004: give --resume to go on with it, or --overwrite");
+    place
+        .align(&format!("{run} --resume --set sft.update.learning_rate=0.5"))
+        .failed("belongs to another run: sft.update.learning_rate was 0.01 and is 0.5");
+    place.align(&format!("{run} --resume --set sft.duration={{steps=6}}")).failed("total_steps was 4 and is 6");
+    place.write("data.jsonl", "{\"text\": \"it is a cat\"}\n");
+    place.align(&format!("{run} --resume")).failed("the data was ");
+    assert_eq!(place.read("out/run.toml"), settings, "what is refused changes nothing");
+}
+
+#[test]
+fn damaged_checkpoints() {
+    let place = Workplace::new();
+    let run = format!("{RUN} --set checkpoints.every=2 --set sft.duration={{steps=6}}");
+    place.align(&run).succeeded();
+    let weights = || std::fs::read(place.path("out/model.safetensors")).unwrap();
+    let finished = weights();
+    let cut = |step: u64| {
+        let path = place.path(&format!("out/checkpoint-{step:06}/state.safetensors"));
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+    };
+    cut(6);
+    let said = place.align(&format!("{run} --resume")).succeeded();
+    assert!(said.contains("passed over out/checkpoint-000006/state.safetensors has "), "{said}");
+    assert!(said.contains("resuming    after step 4 of 6, from out/checkpoint-000004"), "{said}");
+    assert_eq!(weights(), finished);
+    cut(4);
+    cut(6);
+    place.align(&format!("{run} --resume")).failed("no checkpoint in out is intact: ");
+}
+
+#[test]
+fn a_step_that_cannot_be_made() {
+    let place = Workplace::new();
+    let said = place.align(&format!("{RUN} --set sft.update.learning_rate=1e30 --set checkpoints.every=1"));
+    said.failed("training stopped; the model was not written; --resume goes on from checkpoint-000001");
+    said.failed("because: step 2 on data.jsonl:");
+    said.failed("failed; the checkpoint of step 1 stands");
+    assert!(place.path("out/checkpoint-000001/manifest.json").exists());
+}
+
+#[test]
+#[cfg(unix)]
+fn a_disk_that_is_full() {
+    let place = Workplace::new();
+    let run = format!("{RUN} --set sft.duration={{steps=4}} --set checkpoints.every=2");
+    // No file may grow beyond some hundred kilobytes, and the refused write is an error, not a signal.
+    let limited = format!("trap '' XFSZ; ulimit -f 200; exec {} {run}", env!("CARGO_BIN_EXE_align"));
+    let output = std::process::Command::new("sh")
+        .args(["-c", &limited])
+        .current_dir(place.path("."))
+        .output()
+        .unwrap();
+    let err = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("no checkpoint was made after step 2"), "{err}");
+    assert!(err.contains("cannot write out/.checkpoint-000002.partial/state.safetensors"), "{err}");
+    assert!(!place.names("out").iter().any(|name| name.contains("checkpoint")), "{:?}", place.names("out"));
+    place.align(&format!("{run} --resume")).succeeded();
+}
+
+#[test]
 fn prompts() {
     let place = Workplace::new();
     let generate = "generate --model model";

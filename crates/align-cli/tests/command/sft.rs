@@ -28,10 +28,14 @@ fn a_run_teaches_the_model() {
         place.names("out"),
         [
             "chat_template.jinja",
+            "checkpoint-000060",
             "config.json",
             "metrics.jsonl",
             "model.safetensors",
+            "report.html",
             "run.toml",
+            "tensorboard",
+            "timing.jsonl",
             "tokenizer.json",
             "tokenizer_config.json"
         ]
@@ -50,6 +54,7 @@ fn the_settings_are_written_out_and_repeat_the_run() {
         .succeeded();
     let settings = place.read("out/run.toml");
     assert!(settings.contains("learning_rate = 0.005") && settings.contains("beta1 = 0.9"), "{settings}");
+    assert!(settings.contains("date = \""), "{settings}");
     assert!(place.read("out/config.json").contains("\"bfloat16\""));
     place
         .align("sft --config out/run.toml --out again --device flex --model model --data data.jsonl")
@@ -109,12 +114,16 @@ fn a_directory_may_be_overwritten() {
 fn a_run_that_fails_leaves_its_metrics_and_no_model() {
     let place = Workplace::new();
     let said = place.align("sft --config run.toml --set sft.update.learning_rate=1e30");
-    said.failed("step 2 failed");
+    said.failed("because: step 2 on data.jsonl:");
     let because = said.err.lines().last().unwrap();
     assert!(
         because.starts_with("  because: the ") && because.contains("NaN: lower `learning_rate`"),
         "{because}"
     );
-    assert_eq!(place.names("out"), ["metrics.jsonl", "run.toml"]);
+    assert_eq!(
+        place.names("out"),
+        ["metrics.jsonl", "report.html", "run.toml", "tensorboard", "timing.jsonl"]
+    );
+    assert!(place.read("out/report.html").contains("lower `learning_rate`"));
     assert_eq!(losses(&place.read("out/metrics.jsonl")).len(), 1);
 }

@@ -40,19 +40,7 @@ impl Workplace {
     /// With a model in `model`, demonstrations in `data.jsonl` and a run file `run.toml`.
     pub(crate) fn new() -> Self {
         let place = Self { directory: TempDir::new().unwrap() };
-        let config = json!({
-            "model_type": "llama", "vocab_size": SPECIAL.len() + WORDS.len(), "hidden_size": 32,
-            "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "max_position_embeddings": CONTEXT, "rms_norm_eps": 1e-5,
-            "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": true, "eos_token_id": 2,
-            "bos_token_id": 1, "initializer_range": 0.1, "architectures": ["LlamaForCausalLM"],
-        });
-        let architecture = Architecture::from_json(Path::new("config.json"), config).unwrap();
-        let model = architecture.random(&mut ChaCha8Rng::seed_from_u64(1), &DeviceName::FLEX.open().unwrap());
-        architecture.save(&model, &place.path("model"), SaveOptions::default()).unwrap();
-        place.write("model/tokenizer.json", &tokenizer().to_string());
-        place.write("model/tokenizer_config.json", &tokenizer_config().to_string());
-        place.write("model/chat_template.jinja", TEMPLATE);
+        place.write_model("model", 32);
         let animals = ["cat", "dog", "cow"];
         place.write("data.jsonl", &animals.map(|animal| format!("{}\n", demonstration(animal))).concat());
         place.write(
@@ -61,6 +49,23 @@ impl Workplace {
              duration = { steps = 60 }\nupdate.learning_rate = 1e-2\n",
         );
         place
+    }
+
+    /// Writes a model of this width.
+    pub(crate) fn write_model(&self, name: &str, width: usize) {
+        let config = json!({
+            "model_type": "llama", "vocab_size": SPECIAL.len() + WORDS.len(), "hidden_size": width,
+            "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "max_position_embeddings": CONTEXT, "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0, "hidden_act": "silu", "tie_word_embeddings": true, "eos_token_id": 2,
+            "bos_token_id": 1, "initializer_range": 0.1, "architectures": ["LlamaForCausalLM"],
+        });
+        let architecture = Architecture::from_json(Path::new("config.json"), config).unwrap();
+        let model = architecture.random(&mut ChaCha8Rng::seed_from_u64(1), &DeviceName::FLEX.open().unwrap());
+        architecture.save(&model, &self.path(name), SaveOptions::default()).unwrap();
+        self.write(&format!("{name}/tokenizer.json"), &tokenizer().to_string());
+        self.write(&format!("{name}/tokenizer_config.json"), &tokenizer_config().to_string());
+        self.write(&format!("{name}/chat_template.jinja"), TEMPLATE);
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
