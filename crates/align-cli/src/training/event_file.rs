@@ -22,6 +22,9 @@ const VERSION: &str = "brain.Event:2";
 /// What `TensorBoard` recognises a file of events by.
 const PREFIX: &str = "events.out.tfevents.";
 
+/// Ends the name of a file that is not whole yet.
+const PART: &str = ".part";
+
 /// A file that `tensorboard --logdir` shows.
 #[derive(Debug)]
 pub(crate) struct EventFile {
@@ -41,7 +44,7 @@ impl EventFile {
             Some(first) if after_step > 0 => first.clone(),
             _ => directory.join(format!("{PREFIX}{:.0}.align", now())),
         };
-        let part = path.with_added_extension("part");
+        let part = path.with_added_extension(&PART[1..]);
         let mut writer = EventWriter::create(&part, EventWriterConfig { auto_flush: false })?;
         if kept.is_empty() {
             let mut head = EventMeta::new(0, now()).build_empty();
@@ -50,10 +53,10 @@ impl EventFile {
         }
         kept.into_iter().try_for_each(|event| writer.write_event(event))?;
         writer.flush()?;
-        for stale in earlier {
+        fs::rename(&part, &path).with_context(failed)?;
+        for stale in earlier.iter().filter(|stale| **stale != path) {
             fs::remove_file(stale).with_context(failed)?;
         }
-        fs::rename(&part, &path).with_context(failed)?;
         Ok(Self { path, writer })
     }
 
@@ -89,7 +92,8 @@ fn files_of(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(PREFIX) && !name.ends_with(PART) {
             files.push(entry.path());
         }
     }

@@ -101,9 +101,9 @@ fn output_directories() {
 #[test]
 fn nothing_is_left_to_learn() {
     let place = Workplace::new();
-    place
-        .align(&format!("{RUN} --set sft.max_length=4"))
-        .failed("no sample has a token to learn: 3 of 3 were cut before their response; raise sft.max_length");
+    place.align(&format!("{RUN} --set sft.max_length=4")).failed(
+        "no sample has a token to learn: 3 of 3 were cut before their response; raise sft.max_length",
+    );
 }
 
 #[test]
@@ -111,7 +111,10 @@ fn combinations_of_tables() {
     let place = Workplace::new();
     for (set, expected) in [
         ("--set evaluation.every=5", "[evaluation] needs data to evaluate on: set data.evaluation or"),
-        ("--set early_stopping.patience=5", "early_stopping.metric = \"eval_loss\" needs data to evaluate on"),
+        (
+            "--set early_stopping.patience=5",
+            "early_stopping.metric = \"eval_loss\" needs data to evaluate on",
+        ),
         ("--set checkpoints.keep_best.metric=eval_loss", "needs an evaluation, and the run has none"),
         ("--set samples.every=5", "[samples] has no prompts"),
         ("--set save.form=merged", "save.form is for models with an adapter"),
@@ -120,12 +123,19 @@ fn combinations_of_tables() {
             "save.dtype is for models, and save.form = \"adapter\" writes none",
         ),
         ("--set adapter.from=none", "cannot open the adapter none\n  because: none: no adapter_config.json"),
-        ("--set adapter.targets=[\"w\"]", "[adapter] does not fit the model\n  because: targets: `w` means no layer"),
+        (
+            "--set adapter.targets=[\"w\"]",
+            "[adapter] does not fit the model\n  because: targets: `w` means no layer",
+        ),
         ("--set data.evaluation_share=0.5 --set data.evaluation=x", "contradict each other"),
         ("--set date=tomorrow", "`tomorrow` is no date: write it as"),
         ("--set checkpoint.every=5", "unknown field `checkpoint`"),
     ] {
-        let set = if set.contains("data.") { set.replace("--set data", "--data data.jsonl --set data") } else { set.into() };
+        let set = if set.contains("data.") {
+            set.replace("--set data", "--data data.jsonl --set data")
+        } else {
+            set.into()
+        };
         place.align(&format!("{RUN} {set}")).failed(expected);
         assert!(!place.path("out").exists(), "{set}");
     }
@@ -148,11 +158,15 @@ fn checkpoints_of_another_run() {
     let run = format!("{RUN} --set checkpoints.every=2 --set sft.duration={{steps=4}}");
     place.align(&run).succeeded();
     let settings = place.read("out/run.toml");
-    place.align(&run).failed("holds a run with checkpoint-000004: give --resume to go on with it, or --overwrite");
+    place
+        .align(&run)
+        .failed("holds a run with checkpoint-000004: give --resume to go on with it, or --overwrite");
     place
         .align(&format!("{run} --resume --set sft.update.learning_rate=0.5"))
         .failed("belongs to another run: sft.update.learning_rate was 0.01 and is 0.5");
-    place.align(&format!("{run} --resume --set sft.duration={{steps=6}}")).failed("total_steps was 4 and is 6");
+    place
+        .align(&format!("{run} --resume --set sft.duration={{steps=6}}"))
+        .failed("total_steps was 4 and is 6");
     place.write("data.jsonl", "{\"text\": \"it is a cat\"}\n");
     place.align(&format!("{run} --resume")).failed("the data was ");
     assert_eq!(place.read("out/run.toml"), settings, "what is refused changes nothing");

@@ -98,7 +98,8 @@ fn ctrl_c_ends_a_run_with_a_checkpoint() {
 #[test]
 fn a_run_is_recorded_in_every_way() {
     let place = Workplace::new();
-    place.align(&whole(&place)).succeeded();
+    let said = place.align(&whole(&place)).succeeded();
+    assert!(said.contains("warning     3 of 3 samples for evaluation are trained on as well"), "{said}");
     let metrics = place.read("out/metrics.jsonl");
     assert_eq!(steps(&metrics), (0..=24).collect::<Vec<_>>());
     assert_eq!(metrics.matches("\"eval_loss\"").count(), 7);
@@ -109,7 +110,15 @@ fn a_run_is_recorded_in_every_way() {
     let kept: Vec<&String> = names.iter().filter(|name| name.starts_with("checkpoint-")).collect();
     assert_eq!(kept, ["checkpoint-000020", "checkpoint-000024"]);
     let page = place.read("out/report.html");
-    for expected in ["finished", "24 steps", "evaluation", "what is a cow", "checkpoint-000024", "<polyline"] {
+    for expected in [
+        "finished",
+        "24 steps",
+        "evaluation",
+        "what is a cow",
+        "checkpoint-000024",
+        "trained on as well",
+        "<polyline",
+    ] {
         assert!(page.contains(expected), "{expected}");
     }
     for forbidden in ["<script", "<link", "<img", "@import", "url(", " src=", "href="] {
@@ -126,8 +135,7 @@ fn a_run_is_recorded_in_every_way() {
 #[test]
 fn a_run_that_no_longer_gets_better_ends() {
     let place = Workplace::new();
-    let run = whole(&place)
-        + " --set early_stopping.minimum_improvement=100 --set early_stopping.patience=2";
+    let run = whole(&place) + " --set early_stopping.minimum_improvement=100 --set early_stopping.patience=2";
     let said = place.align(&run).succeeded();
     assert!(said.contains("stopped     after step 12: it no longer got better"), "{said}");
     assert!(place.path("out/model.safetensors").exists());
@@ -146,7 +154,10 @@ fn a_share_of_the_data_can_be_set_apart() {
         ),
     );
     let said = place.align("sft --config share.toml --set sft.duration={steps=2}").succeeded();
-    assert!(said.contains("data.jsonl: 2 samples") && said.contains("evaluation  data.jsonl: 1 samples"), "{said}");
+    assert!(
+        said.contains("data.jsonl: 2 samples") && said.contains("evaluation  data.jsonl: 1 samples"),
+        "{said}"
+    );
     assert!(place.read("out/metrics.jsonl").contains("eval_loss"));
 }
 

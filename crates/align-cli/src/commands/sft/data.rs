@@ -4,7 +4,7 @@ use std::{borrow::Borrow, collections::BTreeMap, path::Path, sync::Arc};
 
 use align_model::{
     checkpoint::{Fingerprint, FingerprintBuilder},
-    data::{Dataset, DatasetConfig, Located, SftRecord, ShuffledBatches, extra_columns, read},
+    data::{Dataset, DatasetConfig, Located, SftRecord, ShuffledBatches, SourceConfig, extra_columns, read},
     sft::{SftConfig, SftDataError, SftExample, SftRow, SftTokenizer, rows},
 };
 use anyhow::{Context as _, Result, ensure};

@@ -1,6 +1,6 @@
 //! Everything that has to be right before a step can be made.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use align_model::{
     chat::ChatTemplates,
@@ -70,6 +70,9 @@ impl Prepared {
             _ => findings.keep(base.tokenized(&run, &run.data.train, &split, 0)),
         };
         let train = train?;
+        if let Some(evaluation) = &evaluation {
+            warn_of_overlap(&train, evaluation, findings);
+        }
         let rows = SftRows::new(&train, &run.sft);
         let steps = run.sft.duration.steps(rows.rows.len(), run.sft.batch_size);
         Some(Self { directory: directory?, device: device?, run, base, train, rows, evaluation, steps })
@@ -113,6 +116,15 @@ impl Base {
         let tokenizer = SftTokenizer::new(&run.sft, &self.tokenizer, self.templates.as_ref());
         let tokenizer = SftTokenizer { now: Some(date(run).get()), ..tokenizer };
         SftData::new(named(config), records, skipped, &tokenizer)
+    }
+}
+
+fn warn_of_overlap(train: &SftData, evaluation: &SftData, findings: &mut Findings) {
+    let known: HashSet<&[u32]> = train.examples.iter().map(|example| example.tokens.as_slice()).collect();
+    let both = evaluation.examples.iter().filter(|example| known.contains(example.tokens.as_slice())).count();
+    if both > 0 {
+        let all = evaluation.examples.len();
+        findings.warn(format!("{both} of {all} samples for evaluation are trained on as well"));
     }
 }
 

@@ -27,6 +27,9 @@ pub(super) fn train(prepared: &Prepared, warnings: &[String]) -> Result<()> {
     let model = prepared.load()?;
     println!("{}", portrait::summary(prepared));
     println!("training    {steps} steps, {}, on {}", portrait::parameters(&model), run.device);
+    for warning in warnings {
+        println!("warning     {warning}");
+    }
     let portrait = portrait::portrait(prepared, &model, warnings)?;
     let samples = data::fingerprint(&prepared.train, prepared.evaluation.as_ref());
     let identity = RunIdentity::new(run.deciding(*steps)?, samples, fingerprint_of(&model)?);

@@ -75,7 +75,8 @@ pub(super) fn tiles(history: &History, moments: &[Moment]) -> Vec<Tile> {
 pub(super) fn figures(history: &History, moments: &[Moment]) -> Result<Vec<Figure>> {
     let trained =
         |name: &&str| !name.starts_with("eval_") && !LEFT_OUT.contains(name) && !FIRST.contains(name);
-    let others = history.names().filter(trained).chain(history.names().filter_map(|name| alone(history, name)));
+    let others =
+        history.names().filter(trained).chain(history.names().filter_map(|name| alone(history, name)));
     let names: Vec<&str> = FIRST.into_iter().chain(others).collect();
     let mut figures = Vec::new();
     for name in names {
