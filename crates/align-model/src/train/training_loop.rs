@@ -295,7 +295,7 @@ impl<'a, S, I> TrainingLoop<'a, S, I> {
             }
             Err(error) => error,
         };
-        Err(FitError::Checkpoint { step, last_checkpoint: checkpoints.last, source })
+        Err(FitError::Checkpoint { step, last_checkpoint: checkpoints.last, source: Box::new(source) })
     }
 }
 

@@ -6,4 +6,5 @@ mod damage;
 mod failing_disk;
 mod identity;
 mod retention;
+mod round_trip;
 mod workplace;

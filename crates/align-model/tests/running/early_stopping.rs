@@ -82,8 +82,12 @@ fn patience_is_remembered_and_an_end_is_final() {
         let outcome = run.run::<u64>(&mut adder, 1..100u64, hooks).unwrap();
         made.push((outcome.step, outcome.ending));
     }
-    use Ending::{FinishedBefore, StopRequested, StoppedByHook};
-    let expected =
-        [(1, StopRequested), (2, StopRequested), (3, StopRequested), (4, StoppedByHook), (4, FinishedBefore)];
+    let expected = [
+        (1, Ending::StopRequested),
+        (2, Ending::StopRequested),
+        (3, Ending::StopRequested),
+        (4, Ending::StoppedByHook),
+        (4, Ending::FinishedBefore),
+    ];
     assert_eq!(made, expected);
 }

@@ -70,14 +70,9 @@ fn a_full_disk_ends_the_run_unless_it_may_go_on() {
         let run = TrainingLoop::new(5).with_checkpoints(&mut checkpoints);
         let error = run.run::<u64>(&mut adder, 1..=9u64, &mut [&mut diary]).unwrap_err();
         // The last checkpoint must be made in either case.
-        assert!(
-            matches!(
-                &error,
-                FitError::Checkpoint { step, source: CheckpointError::Io { action: "write", .. }, .. }
-                    if *step == expected
-            ),
-            "{error:?}"
-        );
+        let FitError::Checkpoint { step, source, .. } = &error else { panic!("{error:?}") };
+        assert_eq!(*step, expected);
+        assert!(matches!(**source, CheckpointError::Io { action: "write", .. }));
         assert_eq!(adder.seen.len() as u64, expected);
         assert!(diary.0.contains(&"no checkpoint".into()));
         assert!(diary.0.last().unwrap().starts_with(&format!("failure {expected}: ")));
