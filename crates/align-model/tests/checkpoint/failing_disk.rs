@@ -61,7 +61,7 @@ fn wherever_the_disk_is_full_the_checkpoint_before_stands() {
     let mut store = store.with_storage(SmallDisk(room.clone()));
     for full_after in (0..bytes - 2).step_by(13).chain([bytes - 2]) {
         room.store(full_after, Ordering::Relaxed);
-        let error = store.save(place(20, &[]), &state(20)).unwrap_err();
+        let error = store.save(place(20, &[("loss", 0.1)]), &state(20)).unwrap_err();
         let CheckpointError::Io { action: "write", path, source } = &error else { panic!("{error:?}") };
         assert_eq!(source.kind(), io::ErrorKind::StorageFull);
         assert!(path.starts_with(directory.path()), "{}", path.display());
@@ -69,7 +69,7 @@ fn wherever_the_disk_is_full_the_checkpoint_before_stands() {
     }
     assert_eq!(store.newest().unwrap().unwrap().manifest.step, 10);
     room.store(usize::MAX, Ordering::Relaxed);
-    store.save(place(20, &[]), &state(20)).unwrap();
+    store.save(place(20, &[("loss", 0.1)]), &state(20)).unwrap();
     assert_is_state(store.load(20).unwrap(), 20);
     assert_is_state(open(directory.path()).load(10).unwrap(), 10);
 }
@@ -91,7 +91,7 @@ impl Storage for FullDevice {
 fn the_system_s_own_full_device_is_a_typed_error() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = with_steps(directory.path(), &[10]).with_storage(FullDevice);
-    let error = store.save(place(20, &[]), &state(20)).unwrap_err();
+    let error = store.save(place(20, &[("loss", 0.1)]), &state(20)).unwrap_err();
     assert!(
         matches!(&error, CheckpointError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull),
         "{error:?}"

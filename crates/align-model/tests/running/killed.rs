@@ -63,16 +63,17 @@ fn child() {
     run(Path::new(&directory));
 }
 
-fn start(directory: &Path) -> Child {
+/// Starts the child and waits until it has begun. Its output must be kept open for as long as it runs.
+fn start(directory: &Path) -> (Child, impl Iterator<Item = String>) {
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", "killed::child", "--nocapture"])
         .env(DIRECTORY, directory)
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(lines.map_while(Result::ok).any(|line| line.contains("begins")));
-    child
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("begins")));
+    (child, lines)
 }
 
 /// The last checkpoint, bit for bit.
@@ -97,7 +98,7 @@ fn a_run_killed_again_and_again_ends_with_the_same_bits() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let (mut kills, mut during_a_save, mut progress) = (0, 0, Vec::new());
     for _ in 0..25 {
-        let mut child = start(killed.path());
+        let (mut child, _output) = start(killed.path());
         thread::sleep(Duration::from_micros(u64::from(rng.next_u32()) % 250_000));
         child.kill().unwrap();
         kills += usize::from(!child.wait().unwrap().success());
@@ -114,7 +115,9 @@ fn a_run_killed_again_and_again_ends_with_the_same_bits() {
         assert!(newest.is_none_or(|newest| newest.passed_over.is_empty()));
     }
     println!("{kills} kills, {during_a_save} left half a checkpoint: {progress:?}");
-    assert!(start(killed.path()).wait().unwrap().success());
+    let (mut child, output) = start(killed.path());
+    assert!(output.count() > 0);
+    assert!(child.wait().unwrap().success());
     assert_eq!(end(killed.path()), end(straight.path()));
     let metrics = |directory: &Path| fs::read_to_string(directory.join("metrics.jsonl")).unwrap();
     assert_eq!(metrics(killed.path()), metrics(straight.path()));
