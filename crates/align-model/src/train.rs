@@ -6,6 +6,52 @@
 //!
 //! Hooks are called in the order in which they stand, and each sees the metrics that those before it added: evaluation
 //! comes first, then what looks at its numbers, recorders last.
+//!
+//! # Example
+//! A fine-tuning run that may be killed at any time and goes on where it was when it is started again:
+//! ```no_run
+//! use align_model::{
+//!     checkpoint::{CheckpointConfig, CheckpointStore, Fingerprint, RunIdentity},
+//!     data::ShuffledBatches,
+//!     decoder::Decoder,
+//!     sft::{SftConfig, SftExample, SftTrainer, evaluate},
+//!     train::{
+//!         Averaged, EarlyStopping, EarlyStoppingConfig, Evaluation, EvaluationConfig, Hook, HookError, JsonlRecorder,
+//!         Recording, StopSignal, TrainingLoop, fingerprint_of,
+//!     },
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let (model, samples, held_out): (Decoder, Vec<SftExample>, Vec<SftExample>) = unimplemented!();
+//! let config = SftConfig::default();
+//! let steps = config.duration.steps(samples.len(), config.batch_size);
+//! let (data, start) = (Fingerprint::of_json(&samples)?, fingerprint_of(&model)?);
+//! let identity = RunIdentity::new(serde_json::to_value(&config)?, data, start);
+//! let mut checkpoints =
+//!     CheckpointStore::open("out/checkpoints".as_ref(), identity, CheckpointConfig::default())?;
+//!
+//! let mut trainer = Averaged::new(SftTrainer::new(model, &config, steps)?, None);
+//! let mut evaluation = Evaluation::new(EvaluationConfig::default(), |trainer: &Averaged<SftTrainer<Decoder>>| {
+//!     let report = evaluate(&trainer.result(), &held_out, config.loss, config.micro_batch_size);
+//!     let report = report.map_err(|e| HookError { hook: "evaluation", reason: e.to_string() })?;
+//!     Ok(report.metrics())
+//! });
+//! let mut early_stopping = EarlyStopping::new(EarlyStoppingConfig::default());
+//! let mut metrics = JsonlRecorder::open("out/metrics.jsonl".as_ref())?;
+//! let mut recording = Recording::new(vec![&mut metrics]);
+//! let hooks: &mut [&mut dyn Hook<_, _>] = &mut [&mut evaluation, &mut early_stopping, &mut recording];
+//!
+//! let stop = StopSignal::new(); // given to whoever handles Ctrl-C
+//! let mut run = TrainingLoop::new(steps).stopping_at(stop).with_checkpoints(&mut checkpoints);
+//! let resumed = run.resume(&mut trainer, hooks)?;
+//! println!("goes on after step {}", resumed.step);
+//! let order = ShuffledBatches::new(samples.len(), config.batch_size.get(), config.seed);
+//! let batches = order.map(|batch| batch.into_iter().map(|i| samples[i].clone()).collect::<Vec<_>>());
+//! let outcome = run.run::<[SftExample]>(&mut trainer, batches, hooks)?;
+//! println!("{:?} after step {}", outcome.ending, outcome.step);
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod adamw;
 pub mod clip;

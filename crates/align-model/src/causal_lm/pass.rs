@@ -29,6 +29,22 @@ pub enum Recompute {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DropoutSeed(pub u64);
 
+impl DropoutSeed {
+    /// A seed that is a function of numbers, such as a run's seed, the step and the pass within it: a run that is resumed
+    /// draws the same masks without remembering anything.
+    #[must_use]
+    pub fn of(numbers: &[u64]) -> Self {
+        // The mixing function of SplitMix64, Steele et al. 2014.
+        let mix = |mut x: u64| {
+            x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            x ^ (x >> 31)
+        };
+        let add = |seed: u64, &number: &u64| mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ mix(number));
+        Self(numbers.iter().fold(0, add))
+    }
+}
+
 /// The hidden states of a training pass and the way back from them to the parameters.
 pub struct HiddenPass<'a> {
     hidden: Tensor<2>,

@@ -82,7 +82,8 @@ impl FingerprintBuilder {
     /// The fingerprint of everything that was added.
     #[must_use]
     pub fn finish(self) -> Fingerprint {
-        Fingerprint(self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        let digits = self.0.finalize().into_iter().map(|byte| format!("{byte:02x}"));
+        Fingerprint(digits.collect())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Supervised fine-tuning, step by step.
 
 use burn::{optim::GradientsAccumulator, tensor::Tensor};
+use serde::Serialize;
 
 use super::{
     SftRow,
@@ -8,14 +9,14 @@ use super::{
     dft_loss, nll_loss, smoothed_nll_loss,
 };
 use crate::{
-    causal_lm::{CausalLm, TokenBatch},
+    causal_lm::{CausalLm, DropoutSeed, PassOptions, TokenBatch},
     checkpoint::{Resumable, State, StateError},
     logprob::{LogProbPass, Targets, TokenScores},
     train::{Report, Step, Trains, UpdateError, Updates, restore_trained, save_trained},
 };
 
 /// A tokenised sample.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SftExample {
     /// The whole sequence.
     pub tokens: Vec<u32>,
@@ -49,6 +50,7 @@ pub struct SftTrainer<M> {
     micro_batch_size: usize,
     updates: Updates,
     tokens_seen: u64,
+    seed: u64,
 }
 
 /// What a step measured.
@@ -142,6 +144,7 @@ impl<M: CausalLm> SftTrainer<M> {
             micro_batch_size: config.micro_batch_size.get(),
             updates: Updates::new(config.update.clone(), total_steps)?,
             tokens_seen: 0,
+            seed: config.seed,
         })
     }
 
@@ -167,13 +170,15 @@ impl<M: CausalLm> SftTrainer<M> {
         let model = self.model();
         let mut gradients = GradientsAccumulator::new();
         let mut sums: Vec<Tensor<1>> = Vec::new();
-        for examples in passes {
+        for (index, examples) in passes.iter().enumerate() {
             let (tokens, selected) = pack(examples);
             let targets_here = Targets::selected(&tokens, &selected);
             if targets_here.is_empty() {
                 continue;
             }
-            let pass = LogProbPass::forward(model, &tokens, &targets_here);
+            let dropout = Some(DropoutSeed::of(&[self.seed, self.updates.made(), index as u64]));
+            let options = PassOptions { dropout, ..PassOptions::default() };
+            let pass = LogProbPass::forward_with(model, &tokens, &targets_here, options);
             let (of_pass, scores, losses) =
                 pass.backward_per_token(|scores| self.loss.per_token(scores) / targets as f64);
             gradients.accumulate(model, of_pass);

@@ -21,7 +21,8 @@ pub struct EarlyStoppingConfig {
     /// The run ends when the metric was measured so many times in a row without getting better than the best before.
     /// transformers' `early_stopping_patience`: 1.
     pub patience: NonZeroU64,
-    /// By how much it has to get better to count. transformers' `early_stopping_threshold`: 0.
+    /// It has to get better by more than this to count; the best is the last value that did. transformers'
+    /// `early_stopping_threshold`: 0.
     pub minimum_improvement: NonNegative,
 }
 
@@ -90,8 +91,9 @@ impl<S, R> Hook<S, R> for EarlyStopping {
         *measured += 1;
         let minimum = self.config.minimum_improvement.get();
         let improvement = |best| self.config.direction.improvement(value, best);
-        if !value.is_nan() && best.is_none_or(|best| improvement(best) > 0.0 && improvement(best) >= minimum)
-        {
+        // NaN is no improvement on anything, and anything is one on nothing.
+        let is_better = best.map_or(!value.is_nan(), |best| improvement(best) > minimum);
+        if is_better {
             *best = Some(value);
             *without_improvement = 0;
         } else {

@@ -33,6 +33,7 @@ pub struct Evaluation<F> {
 
 impl<F> Evaluation<F> {
     /// Evaluates by a function of the trainer.
+    #[must_use]
     pub fn new<S, M>(config: EvaluationConfig, evaluate: F) -> Self
     where
         F: FnMut(&S) -> Result<M, HookError>,

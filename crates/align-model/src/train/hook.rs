@@ -196,7 +196,7 @@ pub enum FitError<E: std::error::Error + 'static> {
         last_checkpoint: Option<u64>,
         /// Why.
         #[source]
-        source: CheckpointError,
+        source: Box<CheckpointError>,
     },
 }
 

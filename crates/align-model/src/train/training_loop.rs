@@ -4,7 +4,8 @@ use std::{borrow::Borrow, error::Error, fmt};
 
 use super::{Failure, FitError, Flow, Hook, Metrics, Progress, Report, Step, StepEvent, StopSignal};
 use crate::checkpoint::{
-    CheckpointError, CheckpointPlace, CheckpointStore, Manifest, OnSaveFailure, Resumable, State, StateError,
+    CheckpointError, CheckpointPlace, CheckpointStore, Difference, Manifest, OnSaveFailure, Resumable, State,
+    StateError,
 };
 
 /// A run of so many steps.
@@ -111,6 +112,9 @@ impl<'a, S, I> TrainingLoop<'a, S, I> {
     ///
     /// # Errors
     /// If there are checkpoints but none is intact, the newest belongs to another run, or does not fit.
+    ///
+    /// # Panics
+    /// If the loop was not told [where checkpoints are](Self::with_checkpoints).
     pub fn resume<R>(
         &mut self,
         trainer: &mut S,
@@ -120,10 +124,16 @@ impl<'a, S, I> TrainingLoop<'a, S, I> {
         S: Resumable,
     {
         let nothing = Resumed { step: 0, finished: false, passed_over: Vec::new() };
+        assert!(self.checkpoints.is_some(), "a run is resumed from its checkpoints");
         let Some(checkpoints) = &mut self.checkpoints else { return Ok(nothing) };
         let Some(newest) = checkpoints.store.newest()? else { return Ok(nothing) };
         let (path, manifest) = (newest.path, newest.manifest);
         let passed_over = newest.passed_over.iter().map(ToString::to_string).collect();
+        if manifest.total_steps != self.total_steps {
+            let (saved, now) = (manifest.total_steps.to_string(), self.total_steps.to_string());
+            let differences = vec![Difference { what: "the number of steps".into(), saved, now }];
+            return Err(CheckpointError::OtherRun { path, differences });
+        }
         let mut state = checkpoints.store.read_state(manifest.step)?;
         restore(&mut state, trainer, hooks)
             .and_then(|()| state.finish())
@@ -285,7 +295,7 @@ impl<'a, S, I> TrainingLoop<'a, S, I> {
             }
             Err(error) => error,
         };
-        Err(FitError::Checkpoint { step, last_checkpoint: checkpoints.last, source })
+        Err(FitError::Checkpoint { step, last_checkpoint: checkpoints.last, source: Box::new(source) })
     }
 }
 
