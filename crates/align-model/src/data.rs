@@ -18,6 +18,7 @@
 mod config;
 mod error;
 mod file;
+mod fingerprint;
 mod hint;
 mod interleave;
 mod json;
@@ -26,12 +27,14 @@ mod messages;
 mod order;
 #[cfg(feature = "parquet")]
 mod parquet_file;
+mod passes;
 mod preference;
 mod prompt;
 mod record_error;
 mod row;
 mod rows;
 mod sft;
+mod shuffle;
 mod source;
 mod stepwise;
 mod stream;
@@ -47,13 +50,16 @@ pub use config::{
     Transcript,
 };
 pub use error::DataError;
+pub use fingerprint::{Fingerprint, FingerprintError};
 pub use jsonl::read_jsonl;
 pub use order::ShuffledBatches;
+pub use passes::{Batched, Passes};
 pub use preference::{PreferenceRecord, UnpairedRecord};
 pub use prompt::PromptRecord;
 pub use record_error::RecordError;
 pub use row::{Form, Row};
 pub use sft::{SftRecord, TemplateColumns};
+pub use shuffle::ShuffleWindow;
 pub use source::SkippedRows;
 pub use stepwise::StepwiseRecord;
 pub use stream::{Dataset, RecordStream, read, stream};

@@ -11,5 +11,5 @@ pub use config::{Duration, LossOn, SftConfig, SftConfigError, SftLoss, Truncatio
 pub use evaluate::{EvaluationError, EvaluationReport, evaluate};
 pub use loss::{dft_loss, nll_loss, smoothed_nll_loss};
 pub use packing::{Fragment, Packing, SftRow, rows};
-pub use tokenize::{SftDataError, SftRecordError, SftSamples, SftTokenizer, WholeSample};
+pub use tokenize::{SftDataError, SftOutcome, SftRecordError, SftSamples, SftTokenizer, WholeSample};
 pub use trainer::{SftError, SftExample, SftReport, SftTrainer};

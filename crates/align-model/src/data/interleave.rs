@@ -1,6 +1,6 @@
 //! Several sources mixed by weights.
 
-use rand::{Rng as _, SeedableRng as _};
+use rand::Rng as _;
 use rand_chacha::ChaCha8Rng;
 
 use super::{DataError, Exhaustion, Located, Record, SourceConfig, source::SourceStream};
@@ -27,7 +27,11 @@ struct Source<R> {
 }
 
 impl<R: Record> Interleave<R> {
-    pub(super) fn open(configs: &[SourceConfig], stop: Exhaustion, seed: u64) -> Result<Self, DataError> {
+    pub(super) fn open(
+        configs: &[SourceConfig],
+        stop: Exhaustion,
+        rng: ChaCha8Rng,
+    ) -> Result<Self, DataError> {
         let source = |(index, config): (usize, &SourceConfig)| {
             Ok(Source {
                 config: config.clone(),
@@ -40,7 +44,7 @@ impl<R: Record> Interleave<R> {
         };
         let sources: Vec<_> = configs.iter().enumerate().map(source).collect::<Result<_, DataError>>()?;
         let total_weight = sources.iter().map(|source| source.weight).sum();
-        Ok(Self { sources, stop, total_weight, rng: ChaCha8Rng::seed_from_u64(seed), is_over: false })
+        Ok(Self { sources, stop, total_weight, rng, is_over: false })
     }
 
     /// The first reading of each source.

@@ -1,6 +1,6 @@
 //! The order in which samples are seen: shuffled anew for each pass, the same for the same seed.
 
-use rand::{Rng, SeedableRng};
+use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 /// An endless sequence of batches of sample indices. Every pass sees each sample once; its last batch may be smaller.
@@ -27,15 +27,33 @@ impl ShuffledBatches {
         batches
     }
 
+    /// How many batches came so far, skipped ones included.
+    #[must_use]
+    pub fn batches_taken(&self) -> usize {
+        self.pass as usize * self.batches_a_pass() + self.next.div_ceil(self.batch_size)
+    }
+
+    /// Passes over the next `count` batches in the time of one shuffle: a run that took that many goes on from here.
+    pub fn skip_batches(&mut self, count: usize) {
+        let batches = self.batches_taken() + count;
+        let pass = (batches / self.batches_a_pass()) as u64;
+        if pass != self.pass {
+            self.pass = pass;
+            self.shuffle();
+        }
+        self.next = batches % self.batches_a_pass() * self.batch_size;
+    }
+
+    fn batches_a_pass(&self) -> usize {
+        self.samples.div_ceil(self.batch_size)
+    }
+
     /// Orders the samples for the current pass: Fisher and Yates with a stream of its own for each pass.
     fn shuffle(&mut self) {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        rng.set_stream(self.pass);
+        let mut rng = pass_rng(self.seed, self.pass);
         self.order = (0..self.samples).collect();
         for last in (1..self.samples).rev() {
-            // The bias of the remainder is below 2⁻³² for any data set that fits a disk.
-            let other = (rng.next_u64() % (last as u64 + 1)) as usize;
-            self.order.swap(last, other);
+            self.order.swap(last, below(&mut rng, last + 1));
         }
         self.next = 0;
     }
@@ -54,6 +72,24 @@ impl Iterator for ShuffledBatches {
         self.next = end;
         Some(batch)
     }
+
+    fn nth(&mut self, count: usize) -> Option<Self::Item> {
+        self.skip_batches(count);
+        self.next()
+    }
+}
+
+/// The generator of one pass: a stream of its own for each.
+pub(super) fn pass_rng(seed: u64, pass: u64) -> ChaCha8Rng {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(pass);
+    rng
+}
+
+/// A random number below `bound`.
+pub(super) fn below(rng: &mut ChaCha8Rng, bound: usize) -> usize {
+    // The bias of the remainder is below 2⁻³² for any data set that fits a disk.
+    (rng.next_u64() % bound as u64) as usize
 }
 
 #[cfg(test)]
@@ -71,6 +107,24 @@ mod tests {
             assert_eq!(seen, (0..10).collect::<Vec<_>>());
         }
         assert_ne!(pass(0), pass(1));
+    }
+
+    #[test]
+    fn skipped_batches_are_those_that_would_have_come() {
+        for (samples, batch_size) in [(10, 4), (8, 4), (3, 5), (1, 1)] {
+            let all: Vec<Vec<usize>> = ShuffledBatches::new(samples, batch_size, 7).take(12).collect();
+            for taken in 0..6 {
+                for count in 0..6 {
+                    let mut batches = ShuffledBatches::new(samples, batch_size, 7);
+                    assert_eq!(batches.by_ref().take(taken).count(), taken);
+                    batches.skip_batches(count);
+                    assert_eq!(batches.batches_taken(), taken + count);
+                    assert_eq!(batches.next().unwrap(), all[taken + count]);
+                    assert_eq!(batches.batches_taken(), taken + count + 1);
+                }
+            }
+            assert_eq!(ShuffledBatches::new(samples, batch_size, 7).nth(11).unwrap(), all[11]);
+        }
     }
 
     #[test]

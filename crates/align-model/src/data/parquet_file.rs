@@ -113,14 +113,15 @@ fn check_ends(file: &DataFile, mut content: &File) -> Result<(), DataError> {
         .seek(SeekFrom::Start(0))
         .and_then(|_| content.read_exact(start))
         .and_then(|()| content.seek(SeekFrom::End(-4)))
-        .and_then(|_| content.read_exact(end));
+        .and_then(|start| content.read_exact(end).map(|()| start + 4));
     let path = || file.path.to_path_buf();
     match read {
         Err(error) if error.raw_os_error().is_some() => Err(DataError::Read { path: path(), source: error }),
         _ if start != MAGIC => {
             Err(DataError::Parquet { path: path(), row: 0, reason: "it does not begin with PAR1".to_owned() })
         }
-        Ok(()) if end == MAGIC || end == b"PARE" => Ok(()),
+        // The start's mark is not also the end's.
+        Ok(length) if length > 8 && (end == MAGIC || end == b"PARE") => Ok(()),
         _ => Err(DataError::Truncated { path: path(), part: "Parquet footer" }),
     }
 }

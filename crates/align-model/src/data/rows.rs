@@ -35,3 +35,63 @@ pub(super) fn open(file: &DataFile, field: Option<&str>) -> Result<Rows, DataErr
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufReader, Read},
+        path::Path,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
+
+    use super::{super::Compression, *};
+
+    /// A file without end that counts what is read of it.
+    struct Endless {
+        start: &'static str,
+        row: &'static str,
+        at: usize,
+        read: Arc<AtomicUsize>,
+    }
+
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            for byte in &mut *buffer {
+                *byte = match self.start.as_bytes().get(self.at) {
+                    Some(byte) => *byte,
+                    None => self.row.as_bytes()[(self.at - self.start.len()) % self.row.len()],
+                };
+                self.at += 1;
+            }
+            self.read.fetch_add(buffer.len(), Ordering::Relaxed);
+            Ok(buffer.len())
+        }
+    }
+
+    #[test]
+    fn no_more_is_read_than_a_buffer_ahead() {
+        let cases = [
+            (Format::Jsonl, "", "{\"text\": \"twenty-four bytes\"}\n"),
+            (Format::Json, "[{\"text\": 1}", ",\n{\"text\": \"twenty-four bytes\"}"),
+            (Format::Csv, "text,id\n", "\"twenty, and four\",bytes\n"),
+        ];
+        for (format, start, row) in cases {
+            let file = DataFile { path: Path::new("a").into(), format, compression: Compression::None };
+            let read = Arc::new(AtomicUsize::new(0));
+            let content = BufReader::new(Endless { start, row, at: 0, read: read.clone() });
+            let rows: Rows = match format {
+                Format::Jsonl => Box::new(jsonl::JsonlRows::new(file, content)),
+                Format::Json => Box::new(json::JsonRows::new(file, content, None)),
+                _ => Box::new(table::TableRows::new(file, content, b',').unwrap()),
+            };
+            for (index, item) in rows.take(100_000).enumerate() {
+                assert!(item.unwrap().0 > 0);
+                let needed = start.len() + (index + 1) * row.len();
+                assert!(read.load(Ordering::Relaxed) <= needed + 4 * 8192, "{format}: row {index}");
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    Combine, DataError, DatasetConfig, Located, Record, SkippedRows, interleave::Interleave,
+    Combine, DataError, DatasetConfig, Located, Record, SkippedRows, interleave::Interleave, order::pass_rng,
     source::SourceStream,
 };
 
@@ -61,6 +61,11 @@ pub fn read<R: Record>(config: &DatasetConfig) -> Result<Dataset<R>, DataError> 
 /// # Errors
 /// If the configuration contradicts itself or names no file. What is wrong inside a file comes as an item.
 pub fn stream<R: Record>(config: &DatasetConfig) -> Result<RecordStream<R>, DataError> {
+    open(config, 0)
+}
+
+/// The records of one pass; sources that are mixed at random are mixed anew in each.
+pub(super) fn open<R: Record>(config: &DatasetConfig, pass: u64) -> Result<RecordStream<R>, DataError> {
     config.check()?;
     let order = match config.combine {
         Combine::Concatenate => {
@@ -69,7 +74,7 @@ pub fn stream<R: Record>(config: &DatasetConfig) -> Result<RecordStream<R>, Data
             Order::Concatenate { sources: sources.collect::<Result<_, _>>()?, current: 0 }
         }
         Combine::Interleave { stop, seed } => {
-            Order::Interleave(Interleave::open(&config.sources, stop, seed)?)
+            Order::Interleave(Interleave::open(&config.sources, stop, pass_rng(seed, pass))?)
         }
     };
     Ok(RecordStream { order })

@@ -41,6 +41,29 @@ pub struct SftSamples {
     pub uneven_boundaries: usize,
 }
 
+/// What became of one record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SftOutcome {
+    /// The sample; `None` if no token of it carries a loss.
+    pub example: Option<SftExample>,
+    /// Whether it was longer than allowed and cut.
+    pub is_truncated: bool,
+    /// Whether its prompt, tokenised alone, is not how the whole begins.
+    pub is_uneven: bool,
+}
+
+impl SftSamples {
+    /// Adds what became of one more record.
+    pub fn push(&mut self, outcome: SftOutcome) {
+        self.truncated += usize::from(outcome.is_truncated);
+        self.uneven_boundaries += usize::from(outcome.is_uneven);
+        match outcome.example {
+            Some(example) => self.examples.push(example),
+            None => self.without_loss += 1,
+        }
+    }
+}
+
 /// A record could not become a sample.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}:{line}")]
@@ -114,21 +137,25 @@ impl<'a> SftTokenizer<'a> {
     pub fn samples(&self, records: &[Located<SftRecord>]) -> Result<SftSamples, SftDataError> {
         let mut samples = SftSamples::default();
         for located in records {
-            let WholeSample { mut example, uneven_boundary } =
-                self.whole(&located.record).map_err(|source| SftDataError {
-                    path: located.path.display().to_string(),
-                    line: located.line,
-                    source,
-                })?;
-            samples.uneven_boundaries += usize::from(uneven_boundary);
-            samples.truncated += usize::from(self.truncate(&mut example));
-            if example.targets() == 0 {
-                samples.without_loss += 1;
-            } else {
-                samples.examples.push(example);
-            }
+            samples.push(self.sample(located)?);
         }
         Ok(samples)
+    }
+
+    /// Turns one record into a sample: a stream of records becomes a stream of samples.
+    ///
+    /// # Errors
+    /// If it cannot be: says where it stands and why.
+    pub fn sample(&self, located: &Located<SftRecord>) -> Result<SftOutcome, SftDataError> {
+        let WholeSample { mut example, uneven_boundary } =
+            self.whole(&located.record).map_err(|source| SftDataError {
+                path: located.path.display().to_string(),
+                line: located.line,
+                source,
+            })?;
+        let is_truncated = self.truncate(&mut example);
+        let example = Some(example).filter(|example| example.targets() > 0);
+        Ok(SftOutcome { example, is_truncated, is_uneven: uneven_boundary })
     }
 
     /// Cuts a sample that is too long. Returns whether it was.
