@@ -1,6 +1,7 @@
 //! One decoder for every supported family; [`DecoderConfig`] says how they differ.
 
 mod attention;
+mod base;
 mod block;
 mod cache;
 mod config;
@@ -10,7 +11,9 @@ mod mlp;
 mod norm;
 mod parameters;
 mod pass;
+mod quantized;
 mod rope;
+mod weight;
 
 use burn::{
     module::{Module, Param},
@@ -28,7 +31,9 @@ pub use linear::Linear;
 pub use mlp::Mlp;
 pub use norm::Norm;
 pub use parameters::{ParameterSource, RandomParameters};
+pub use quantized::{BaseWeights, QuantizedFormat, QuantizedMatrix};
 pub use rope::{RopeConfig, RopeScaling, Rotation};
+pub use weight::Weight;
 
 use crate::{
     adapter::Attached,
@@ -101,7 +106,8 @@ impl Decoder {
     /// Number of weights; a head that is the embedding matrix itself counts once.
     #[must_use]
     pub fn parameter_count(&self) -> usize {
-        self.num_params()
+        let quantized: usize = self.quantized().map(|matrix| matrix.shape().iter().product::<usize>()).sum();
+        self.num_params() + quantized
     }
 
     /// The residual stream before the first block, after every block, and after the final norm: `layers + 2` tensors of

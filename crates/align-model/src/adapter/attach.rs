@@ -13,7 +13,10 @@ use super::{
     modules::{AdaptableModule, modules},
     selection::{Selected, select},
 };
-use crate::{decoder::Decoder, pretrained::Family};
+use crate::{
+    decoder::{Decoder, Weight},
+    pretrained::Family,
+};
 
 /// What the adapters of a model were made from.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,17 +50,23 @@ impl Decoder {
     /// gradient, and `train` and `valid` leave it so.
     ///
     /// # Errors
-    /// If the configuration names layers that the model does not have, or the model has adapters already.
+    /// If the configuration names layers that the model does not have, the model has adapters already, or a weight that
+    /// is to be rounded cannot be read from its device.
     pub fn with_adapter(
         self,
         family: Family,
         config: &LoraConfig,
         rng: &mut ChaCha8Rng,
     ) -> Result<Self, AdapterError> {
+        if self.attached.is_some() {
+            return Err(AdapterError::AlreadyAdapted);
+        }
         let all = modules(&self, family);
+        // Before anything is copied: a name that is wrong should not cost minutes.
+        let selected = select(config, &all)?;
         let initialization = config.initialization;
         let attached = Attached { family, config: config.clone() };
-        self.attach(attached, &select(config, &all)?, |model, selected| {
+        self.quantize_base(config.base)?.attach(attached, &selected, |model, selected| {
             let shape = selected.module.shape(model);
             Ok((AdapterValues::fresh(shape, selected.rank, initialization, rng), None))
         })
@@ -126,17 +135,24 @@ impl Decoder {
     /// The model with its adapters worked into the weights: the same outputs, no adapter, nothing frozen.
     ///
     /// # Errors
-    /// If there is no adapter.
+    /// If there is no adapter, or the weights are kept in fewer bits: see
+    /// [`dequantize_base`](Decoder::dequantize_base).
     pub fn merge_adapter(self) -> Result<Self, AdapterError> {
         if self.attached.is_none() {
             return Err(AdapterError::NoAdapter);
+        }
+        if self.is_quantized() {
+            return Err(AdapterError::QuantizedBase);
         }
         let mut model = self.without_adapter();
         for module in self.adapted_modules() {
             let Some(adapter) = module.adapter(&self) else { continue };
             let merged = adapter.merged(weights(&module, &self));
             for (layer, merged) in module.layers_mut(&mut model).into_iter().zip(merged) {
-                layer.weight = layer.weight.clone().map(|old| {
+                let Weight::Full(parameter) = &mut layer.weight else {
+                    return Err(AdapterError::QuantizedBase);
+                };
+                *parameter = parameter.clone().map(|old| {
                     let merged = merged.cast(old.dtype());
                     if old.is_autodiff() { merged.autodiff() } else { merged }
                 });

@@ -7,7 +7,10 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::number::{Positive, ProperFraction};
+use crate::{
+    decoder::BaseWeights,
+    number::{Positive, ProperFraction},
+};
 
 /// Settings of adapters; the defaults are PEFT's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +38,8 @@ pub struct LoraConfig {
     pub alpha_pattern: BTreeMap<String, Positive>,
     /// What adapters start from.
     pub initialization: AdapterInitialization,
+    /// How the weights that are not trained are kept in memory; in fewer bits this is `QLoRA`.
+    pub base: BaseWeights,
 }
 
 impl Default for LoraConfig {
@@ -52,6 +57,7 @@ impl Default for LoraConfig {
             rank_pattern: BTreeMap::new(),
             alpha_pattern: BTreeMap::new(),
             initialization: AdapterInitialization::default(),
+            base: BaseWeights::default(),
         }
     }
 }

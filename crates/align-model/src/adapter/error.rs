@@ -30,7 +30,9 @@ pub enum AdapterError {
     #[error("no layer is left to adapt: `exclude` and `layers_to_transform` leave out all of `targets`")]
     NothingToAdapt,
     /// Dropout before an adapter of the head.
-    #[error("targets: an adapter on the head `{name}` cannot have dropout: set `dropout` to 0, or leave the head out")]
+    #[error(
+        "targets: an adapter on the head `{name}` cannot have dropout: set `dropout` to 0, or leave the head out"
+    )]
     DropoutOnHead {
         /// transformers' name of the head.
         name: String,
@@ -41,6 +43,9 @@ pub enum AdapterError {
     /// The model has no adapter.
     #[error("the model has no adapter")]
     NoAdapter,
+    /// An adapter is to be worked into weights of a few bits.
+    #[error("the base weights are quantized: call `dequantize_base` first, and merge into what that returns")]
+    QuantizedBase,
     /// `adapter_config.json` asks for something else than this library does.
     #[error("{}: {key}: {reason}", .path.display())]
     Config {

@@ -185,7 +185,8 @@ impl LoraAdapter {
         let low = input.matmul(self.a.val().cast(x.dtype()).transpose()) * scale; // [tokens, rank]
         let rows = layout.parts(self.b.val().cast(x.dtype()));
         let Some(magnitude) = &self.magnitude else {
-            let adapted = |(part, b): (AdaptedPart, Tensor<2>)| part.output + low.clone().matmul(b.transpose());
+            let adapted =
+                |(part, b): (AdaptedPart, Tensor<2>)| part.output + low.clone().matmul(b.transpose());
             return parts.into_iter().zip(rows).map(adapted).collect();
         };
         let magnitudes = layout.parts(magnitude.val().cast(x.dtype()).unsqueeze_dim(1));

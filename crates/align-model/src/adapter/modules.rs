@@ -185,7 +185,7 @@ impl AdaptableModule {
 
     /// Outputs, in all, and inputs.
     pub(super) fn shape(&self, model: &Decoder) -> [usize; 2] {
-        let shapes = self.layers(model).into_iter().map(Linear::shape);
+        let shapes = self.layers(model).into_iter().map(|layer| layer.weight.shape());
         shapes.fold([0, 0], |[outputs, _], [output, input]| [outputs + output, input])
     }
 

@@ -99,8 +99,7 @@ impl SavedAdapter {
         if let Some(surplus) = names.iter().find(|name| !known.contains(*name)) {
             return Err(self.unexpected(surplus));
         }
-        let is_stored =
-            |module: &&AdaptableModule| possible(module).iter().any(|name| names.contains(name));
+        let is_stored = |module: &&AdaptableModule| possible(module).iter().any(|name| names.contains(name));
         for module in all {
             let [a, ..] = module.tensor_names();
             match (self.config.means(module), is_stored(&module)) {
@@ -168,11 +167,8 @@ impl SavedAdapter {
         let [outputs, inputs] = selected.module.shape(model);
         let [a, b, magnitude] = selected.module.tensor_names();
         let rank = selected.rank;
-        let values = AdapterValues {
-            rank,
-            a: self.read(&a, &[rank, inputs])?,
-            b: self.read(&b, &[outputs, rank])?,
-        };
+        let values =
+            AdapterValues { rank, a: self.read(&a, &[rank, inputs])?, b: self.read(&b, &[outputs, rank])? };
         let magnitude = match self.config.kind {
             AdapterKind::Lora => None,
             AdapterKind::Dora => {
@@ -214,11 +210,7 @@ fn with_weight(magnitude: &str) -> String {
 ///
 /// # Errors
 /// If the model has no adapter, or a file cannot be written.
-pub fn save_adapter(
-    model: &Decoder,
-    directory: &Path,
-    base_model: Option<&str>,
-) -> Result<(), AdapterError> {
+pub fn save_adapter(model: &Decoder, directory: &Path, base_model: Option<&str>) -> Result<(), AdapterError> {
     let attached = model.attached.as_ref().ok_or(AdapterError::NoAdapter)?;
     let all = modules(model, attached.family);
     let adapted = model.adapted_modules();

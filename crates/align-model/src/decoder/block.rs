@@ -5,6 +5,7 @@ use burn::{module::Module, tensor::Tensor};
 use super::{
     attention::{Attention, Projected},
     config::{DecoderConfig, LayerConfig, NormPlacement, Residual},
+    linear::Linear,
     mlp::Mlp,
     norm::Norm,
     parameters::{Builder, ParameterSource},
@@ -50,6 +51,20 @@ impl Block {
             mlp_post_norm: if sandwich { Some(norm(builder, "mlp_post_norm")?) } else { None },
             residual: config.residual,
         })
+    }
+
+    /// Every linear layer.
+    pub(super) fn linear_layers(&self) -> Vec<&Linear> {
+        let Attention { query, key, value, output, .. } = &self.attention;
+        let Mlp { gate, up, down, .. } = &self.mlp;
+        [query, key, value, output, up, down].into_iter().chain(gate).collect()
+    }
+
+    /// Every linear layer.
+    pub(super) fn linear_layers_mut(&mut self) -> Vec<&mut Linear> {
+        let Attention { query, key, value, output, .. } = &mut self.attention;
+        let Mlp { gate, up, down, .. } = &mut self.mlp;
+        [query, key, value, output, up, down].into_iter().chain(gate).collect()
     }
 
     /// `x` and the result: `[tokens, hidden]`. `attend` mixes projected values, with or without

@@ -8,6 +8,7 @@ use burn::{
 use super::{
     parameters::{Builder, ParameterSource},
     pass::Pass,
+    weight::Weight,
 };
 use crate::adapter::{AdaptedPart, LoraAdapter};
 
@@ -18,7 +19,7 @@ use crate::adapter::{AdaptedPart, LoraAdapter};
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[out, in]`
-    pub weight: Param<Tensor<2>>,
+    pub weight: Weight,
     /// `[out]`
     pub bias: Option<Param<Tensor<1>>>,
     /// What is trained instead of the weight.
@@ -32,16 +33,10 @@ impl Linear {
         bias: bool,
     ) -> Result<Self, S::Error> {
         Ok(Self {
-            weight: builder.parameter("weight", [output, input])?,
+            weight: Weight::Full(builder.parameter("weight", [output, input])?),
             bias: if bias { Some(builder.parameter("bias", [output])?) } else { None },
             adapter: None,
         })
-    }
-
-    /// Width of the result and of the input.
-    pub(crate) fn shape(&self) -> [usize; 2] {
-        let shape = self.weight.lazy_shape();
-        [shape[0], shape[1]]
     }
 
     /// `x`: `[tokens, in]`; result: `[tokens, out]`.

@@ -142,6 +142,9 @@ pub enum LoadError {
         "the model has an adapter: save that by itself, or save what `merge_adapter` or `without_adapter` returns"
     )]
     HasAdapter,
+    /// A model is to be saved whose weights are kept in a few bits.
+    #[error("the weights are quantized: save what `dequantize_base` returns, or what they were loaded from")]
+    QuantizedBase,
     /// The tokenizer that a model file carries could not be read.
     #[error("{}: {reason}", .path.display())]
     Tokenizer {

@@ -107,6 +107,9 @@ impl SavedModel<'_> {
         if self.model.adapter_config().is_some() {
             return Err(LoadError::HasAdapter);
         }
+        if self.model.is_quantized() {
+            return Err(LoadError::QuantizedBase);
+        }
         fs::create_dir_all(directory).map_err(|source| LoadError::Io {
             action: "create",
             path: directory.into(),

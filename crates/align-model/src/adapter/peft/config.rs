@@ -130,7 +130,8 @@ impl StoredConfig {
         match first_match(&self.alpha_pattern, module) {
             Ok(found) => Ok(found.unwrap_or(self.alpha)),
             Err(pattern) => {
-                let reason = format!("the regular expression `{pattern}` is not supported: write layer names");
+                let reason =
+                    format!("the regular expression `{pattern}` is not supported: write layer names");
                 Err(AdapterError::Config { path: path.into(), key: "alpha_pattern".into(), reason })
             }
         }
@@ -187,7 +188,9 @@ impl Keys<'_> {
     fn refuse_what_is_not_supported(&self) -> Result<(), AdapterError> {
         match self.or::<String>("peft_type", String::new())?.as_str() {
             "LORA" => {}
-            other => return Err(self.wrong("peft_type", format_args!("`{other}` is not supported, only LORA"))),
+            other => {
+                return Err(self.wrong("peft_type", format_args!("`{other}` is not supported, only LORA")));
+            }
         }
         let bias = self.or::<String>("bias", "none".into())?;
         if bias != "none" {
@@ -241,7 +244,9 @@ impl Keys<'_> {
         }
         let blocks = match self.get("layers_to_transform") {
             Some(Value::Array(list)) if list.is_empty() => None,
-            Some(Value::Number(_)) => self.optional("layers_to_transform")?.map(|block| BTreeSet::from([block])),
+            Some(Value::Number(_)) => {
+                self.optional("layers_to_transform")?.map(|block| BTreeSet::from([block]))
+            }
             _ => self.optional("layers_to_transform")?,
         };
         Ok(Some(Meant { targets, exclude: self.or("exclude_modules", Vec::new())?, blocks }))
