@@ -5,19 +5,20 @@
 use std::path::PathBuf;
 
 use align_model::{
-    causal_lm::{CausalLm, TokenBatch},
+    causal_lm::{CausalLm, HiddenPass, PassOptions, Recompute, TokenBatch},
     decoder::Decoder,
     logprob::{LogProbPass, Targets, TokenScores, token_log_probs},
     number::Positive,
-    pretrained::Checkpoint,
+    pretrained::{Architecture, Checkpoint},
     sft::{SftConfig, SftError, SftExample, SftTrainer},
     train::{Schedule, Span, Step, UpdateConfig},
 };
 use burn::{
-    module::{Module, ModuleVisitor, Param},
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
     optim::GradientsParams,
     tensor::{Device, Tensor},
 };
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 fn load(name: &str) -> Decoder {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
@@ -190,4 +191,133 @@ fn a_loss_that_is_not_a_number_leaves_the_weights_alone() {
     assert!(matches!(error, SftError::NotFinite { .. } | SftError::Update(_)), "{error}");
     let weight = |model: &Decoder| model.embedding.val().into_data();
     weight(&before).assert_eq(&weight(&trainer.model().valid()), true);
+}
+
+/// Models that differ in everything that a block can differ in.
+const FAMILIES: [&str; 7] = [
+    "arch_llama_bias",
+    "arch_gpt2",
+    "arch_gemma3_text",
+    "arch_gpt_neox",
+    "arch_mistral_sliding",
+    "arch_qwen2_tied",
+    "arch_qwen3",
+];
+
+/// Hidden states and gradients of a pass, for a loss whose gradient with respect to the hidden states is their cosine.
+fn hidden_and_gradients(model: &Decoder, pass: HiddenPass<'_>) -> (Vec<f32>, Vec<f32>) {
+    let hidden = pass.hidden();
+    let mut gradients = GradientsParams::new();
+    pass.backward(hidden.clone().cos(), &mut gradients);
+    (hidden.into_data().iter().collect(), flat(model, &gradients))
+}
+
+fn ragged_batch() -> TokenBatch {
+    let sequence = |length: u32| (0..length).map(|t| (t * 37 + length) % 250 + 3).collect::<Vec<_>>();
+    TokenBatch::from_sequences(&[sequence(5), sequence(40), sequence(40), sequence(1), sequence(127)])
+}
+
+#[test]
+fn what_is_recomputed_changes_no_gradient() {
+    for name in FAMILIES {
+        let (model, batch) = (load(name), ragged_batch());
+        let run = |recompute| {
+            let pass = model.training_pass(&batch, PassOptions { recompute, dropout: None });
+            hidden_and_gradients(&model, pass)
+        };
+        let (hidden, gradients) =
+            hidden_and_gradients(&model, HiddenPass::keeping_graph(&model, model.hidden(&batch)));
+        for recompute in [Recompute::Nothing, Recompute::Attention, Recompute::Layers] {
+            let (again, of_pass) = run(recompute);
+            assert_close(&again, &hidden, 1e-6);
+            assert_close(&of_pass, &gradients, 2e-6);
+            assert_eq!(of_pass, run(Recompute::Nothing).1, "{name} {recompute:?}: not the same bits");
+        }
+    }
+}
+
+/// Sequences that attention cuts into several blocks of queries, with and without a window.
+#[test]
+fn gradients_of_long_sequences_are_those_of_the_whole_graph() {
+    for (name, edit) in [("arch_llama_bias", None), ("arch_mistral_sliding", Some(300))] {
+        let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+        let json = std::fs::read_to_string(directory.join("config.json")).unwrap();
+        let mut json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        json["max_position_embeddings"] = 1024.into();
+        if let Some(window) = edit {
+            json["sliding_window"] = window.into();
+        }
+        let architecture = Architecture::from_json(&directory, json).unwrap();
+        let model = architecture.random(&mut ChaCha8Rng::seed_from_u64(5), &Device::flex().autodiff());
+        let sequence = |length: u32| (0..length).map(|t| (t * 37 + length) % 250 + 3).collect::<Vec<_>>();
+        let batch = TokenBatch::from_sequences(&[sequence(600), sequence(3), sequence(257)]);
+        let whole = hidden_and_gradients(&model, HiddenPass::keeping_graph(&model, model.hidden(&batch)));
+        for recompute in [Recompute::Nothing, Recompute::Attention, Recompute::Layers] {
+            let pass = model.training_pass(&batch, PassOptions { recompute, dropout: None });
+            let (hidden, gradients) = hidden_and_gradients(&model, pass);
+            assert_close(&hidden, &whole.0, 3e-6);
+            assert_close(&gradients, &whole.1, 3e-6);
+        }
+    }
+}
+
+/// Freezes every parameter but those whose path ends as one of `trained` does.
+fn freeze_but(model: Decoder, trained: &[&str]) -> Decoder {
+    struct Freeze<'a>(Vec<String>, &'a [&'a str]);
+    impl ModuleMapper for Freeze<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.0.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.pop();
+        }
+        fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let path = self.0.join(".");
+            parameter.set_require_grad(self.1.iter().any(|end| path.ends_with(end)))
+        }
+    }
+    model.map(&mut Freeze(Vec::new(), trained))
+}
+
+#[test]
+fn frozen_parameters_get_no_gradient_and_the_others_keep_theirs() {
+    let (batch, all) = (ragged_batch(), load("arch_gemma3_text"));
+    for trained in [
+        &["layers.1.attention.query.weight"][..],
+        &["layers.1.attention.output.weight", "layers.2.mlp.up.weight"],
+        &["layers.0.attention.key_norm.weight"],
+        &["embedding"],
+        &["norm.weight"],
+        &["layers.1.mlp_norm.weight", "embedding"],
+        &[],
+    ] {
+        let model = freeze_but(all.clone(), trained);
+        let whole = hidden_and_gradients(&model, HiddenPass::keeping_graph(&model, model.hidden(&batch))).1;
+        for recompute in [Recompute::Nothing, Recompute::Attention, Recompute::Layers] {
+            let pass = model.training_pass(&batch, PassOptions { recompute, dropout: None });
+            let gradients = hidden_and_gradients(&model, pass).1;
+            assert_eq!(gradients.is_empty(), trained.is_empty(), "{trained:?}");
+            assert_close(&gradients, &whole, 2e-6);
+        }
+    }
+}
+
+#[test]
+fn a_run_with_recomputation_is_the_same_run() {
+    let run = |recompute| {
+        let config = SftConfig { recompute, ..config(4, 1e-3) };
+        let mut trainer = SftTrainer::new(load("arch_gemma3_text"), &config, 3).unwrap();
+        (0..3).map(|_| trainer.step(examples().as_slice()).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(run(Recompute::Layers), run(Recompute::Nothing));
+    assert_eq!(run(Recompute::Attention), run(Recompute::Nothing));
+}
+
+#[test]
+fn recomputation_is_named_in_the_configuration() {
+    let read = |text: &str| toml::from_str::<SftConfig>(text).map(|config| config.recompute);
+    assert_eq!(read("recompute = 'layers'").unwrap(), Recompute::Layers);
+    assert_eq!(read("").unwrap(), Recompute::Nothing);
+    let error = read("recompute = 'everything'").unwrap_err().to_string();
+    assert!(error.contains("everything") && error.contains("`nothing`"), "{error}");
 }

@@ -36,9 +36,13 @@ impl Linear {
 
     /// `x`: `[tokens, in]`; result: `[tokens, out]`.
     pub(super) fn forward(&self, x: Tensor<2>, _pass: Pass) -> Tensor<2> {
-        let y = x.matmul(self.weight.val().transpose());
+        let weight = self.weight.val().cast(x.dtype());
+        let y = x.matmul(weight.transpose());
         match &self.bias {
-            Some(bias) => y + bias.val().unsqueeze(),
+            Some(bias) => {
+                let bias = bias.val().cast(y.dtype());
+                y + bias.unsqueeze()
+            }
             None => y,
         }
     }

@@ -5,6 +5,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    causal_lm::Recompute,
     number::{Positive, UnitInterval},
     train::UpdateConfig,
 };
@@ -23,6 +24,8 @@ pub struct SftConfig {
     pub batch_size: NonZeroUsize,
     /// Samples a forward pass; fewer need less memory and change nothing else.
     pub micro_batch_size: NonZeroUsize,
+    /// What is computed twice to save memory; changes nothing else.
+    pub recompute: Recompute,
     /// Tokens a sample, at most. TRL: 1024.
     pub max_length: NonZeroUsize,
     /// Which end of a longer sample is kept.
@@ -41,6 +44,7 @@ impl Default for SftConfig {
             duration: Duration::Epochs(Positive::new(3.0)),
             batch_size: EIGHT,
             micro_batch_size: EIGHT,
+            recompute: Recompute::default(),
             max_length: MAX_LENGTH,
             truncation: Truncation::default(),
             update: UpdateConfig::default(),

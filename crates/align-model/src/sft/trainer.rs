@@ -7,7 +7,7 @@ use super::{
     dft_loss, nll_loss, smoothed_nll_loss,
 };
 use crate::{
-    causal_lm::{CausalLm, TokenBatch},
+    causal_lm::{CausalLm, PassOptions, Recompute, TokenBatch},
     logprob::{LogProbPass, Targets, TokenScores},
     train::{Report, Step, UpdateError, Updates},
 };
@@ -39,6 +39,7 @@ pub struct SftTrainer<M> {
     model: Option<M>,
     loss: SftLoss,
     micro_batch_size: usize,
+    recompute: Recompute,
     updates: Updates,
     tokens_seen: u64,
 }
@@ -132,6 +133,7 @@ impl<M: CausalLm> SftTrainer<M> {
             model: Some(model),
             loss: config.loss,
             micro_batch_size: config.micro_batch_size.get(),
+            recompute: config.recompute,
             updates: Updates::new(config.update.clone(), total_steps)?,
             tokens_seen: 0,
         })
@@ -161,7 +163,8 @@ impl<M: CausalLm> SftTrainer<M> {
             if targets_here.is_empty() {
                 continue;
             }
-            let pass = LogProbPass::forward(model, &tokens, &targets_here);
+            let options = PassOptions { recompute: self.recompute, dropout: None };
+            let pass = LogProbPass::forward_with(model, &tokens, &targets_here, options);
             let (of_pass, scores, losses) =
                 pass.backward_per_token(|scores| self.loss.per_token(scores) / targets as f64);
             gradients.accumulate(model, of_pass);
