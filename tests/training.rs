@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use align_model::{
     causal_lm::{CausalLm, HiddenPass, PassOptions, Recompute, TokenBatch},
-    decoder::Decoder,
+    decoder::{ComputeDtype, Decoder},
     logprob::{LogProbPass, Targets, TokenScores, token_log_probs},
     number::Positive,
     pretrained::{Architecture, Checkpoint},
@@ -320,4 +320,68 @@ fn recomputation_is_named_in_the_configuration() {
     assert_eq!(read("").unwrap(), Recompute::Nothing);
     let error = read("recompute = 'everything'").unwrap_err().to_string();
     assert!(error.contains("everything") && error.contains("`nothing`"), "{error}");
+}
+
+#[test]
+fn parameters_are_counted_without_a_model() {
+    for name in FAMILIES {
+        let model = load(name);
+        assert_eq!(align_model::memory::parameters(model.config()), model.parameter_count(), "{name}");
+    }
+}
+
+fn flat_logits(model: &Decoder, batch: &TokenBatch) -> Vec<f32> {
+    model.logits(model.hidden(batch)).into_data().iter().collect()
+}
+
+#[test]
+fn bfloat16_gives_nearly_the_same_logits_and_gradients_in_f32() {
+    for name in FAMILIES {
+        let (model, batch) = (load(name), ragged_batch());
+        let half = model.clone().with_compute_dtype(ComputeDtype::Bfloat16).unwrap();
+        let (exact, rounded) = (flat_logits(&model, &batch), flat_logits(&half, &batch));
+        let rms = |values: &mut dyn Iterator<Item = f32>| {
+            let (count, sum) = values.fold((0.0, 0.0), |(n, s), x| (n + 1.0, s + f64::from(x * x)));
+            (sum / count).sqrt()
+        };
+        let noise =
+            rms(&mut exact.iter().zip(&rounded).map(|(a, b)| a - b)) / rms(&mut exact.iter().copied());
+        // A bf16 number is within 2⁻⁹ of the truth; a handful of layers add up a handful of those.
+        assert!(noise > 0.0 && noise < 0.02, "{name}: {noise}");
+        for recompute in [Recompute::Nothing, Recompute::Layers] {
+            let run = |model: &Decoder| {
+                let pass = model.training_pass(&batch, PassOptions { recompute, dropout: None });
+                hidden_and_gradients(model, pass).1
+            };
+            let (exact, rounded) = (run(&model), run(&half));
+            let error =
+                rms(&mut exact.iter().zip(&rounded).map(|(a, b)| a - b)) / rms(&mut exact.iter().copied());
+            assert!(error > 0.0 && error < 0.05, "{name}: {error}");
+        }
+    }
+}
+
+#[test]
+fn bfloat16_trains_weights_whose_steps_are_smaller_than_its_precision() {
+    let rate = 1e-5;
+    let run = |model: Decoder| {
+        let mut trainer = SftTrainer::new(model, &config(4, rate), 40).unwrap();
+        let reports: Vec<_> = (0..40).map(|_| trainer.step(examples().as_slice()).unwrap()).collect();
+        (reports, trainer.into_model())
+    };
+    let before = load("arch_llama_bias");
+    let (exact, _) = run(before.clone());
+    let (rounded, after) = run(before.clone().with_compute_dtype(ComputeDtype::Bfloat16).unwrap());
+    let (first, last) = (rounded[0].loss, rounded[39].loss);
+    assert!(last < first, "{first} {last}");
+    let (fallen, exactly) = (first - last, exact[0].loss - exact[39].loss);
+    assert!((fallen - exactly).abs() < 0.3 * exactly, "the loss fell by {fallen}, in f32 by {exactly}");
+    let weights =
+        |model: &Decoder| model.layers[0].mlp.up.weight.val().into_data().iter::<f32>().collect::<Vec<_>>();
+    let (before, after) = (weights(&before.valid()), weights(&after));
+    let moved = before.iter().zip(&after).filter(|(a, b)| a != b).count();
+    assert!(moved * 100 > before.len() * 99, "{moved} of {} weights moved", before.len());
+    // One step moves a weight by about the rate: less than half the distance of neighbouring bf16 numbers at most weights.
+    let lost = before.iter().filter(|w| rate < f64::from(w.abs()) / 512.0).count();
+    assert!(lost * 2 > before.len(), "the test shows nothing: {lost} of {}", before.len());
 }

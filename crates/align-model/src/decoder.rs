@@ -27,6 +27,7 @@ pub use config::{
     Positions, Residual,
 };
 pub use linear::Linear;
+pub(crate) use mask::attention_cells;
 pub use mlp::Mlp;
 pub use norm::Norm;
 pub use parameters::{ParameterSource, RandomParameters};

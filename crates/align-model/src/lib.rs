@@ -12,7 +12,7 @@
 //! | numbers and devices | [`number`], [`device`] |
 //! | text and data | [`tokenizer`], [`chat`], [`data`] |
 //! | models | [`causal_lm`], [`decoder`], [`pretrained`] |
-//! | what models say | [`logprob`], [`generate`] |
+//! | what models say, what passes cost | [`logprob`], [`generate`], [`memory`] |
 //! | training | [`train`] |
 //! | fine-tuning | [`sft`] |
 //!
@@ -53,6 +53,8 @@ pub mod pretrained;
 pub mod logprob;
 
 pub mod generate;
+
+pub mod memory;
 
 pub mod train;
 

@@ -24,7 +24,7 @@ use head::{ChunkGradients, ChunkScores};
 pub use targets::{Targets, TokenLogProbs};
 
 /// Logits held at once, at most: 64 MiB of f32, which also fits the smallest buffer limit of the graphics APIs.
-const LOGITS_AT_ONCE: usize = 1 << 24;
+pub(crate) const LOGITS_AT_ONCE: usize = 1 << 24;
 
 /// What a model says of its targets. Every tensor is a leaf with a gradient while a [`LogProbPass`] is open on it.
 #[derive(Debug, Clone)]
