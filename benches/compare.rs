@@ -5,7 +5,7 @@
 //! cargo run --release --manifest-path benches/Cargo.toml --bin compare -- sft --model MODEL [--reps 3] [--recompute layers]
 //! ```
 //!
-//! Lines: `forward`, `sft`, `ragged`, `packed`, `frozen`, `generate-1`, `generate-8`. Training lines also print what
+//! Lines: `forward`, `sft`, `ragged`, `frozen`, `generate-1`, `generate-8`. Training lines also print what
 //! `align_model::memory` expects the peak to be.
 
 use std::{error::Error, path::Path, time::Instant};
@@ -57,7 +57,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut measured = match options.line.as_str() {
         "forward" => forward(&model, &options),
         "sft" => training(model, &equal(&options), &options, Trained::Everything, base)?,
-        "ragged" | "packed" => training(model, &ragged(), &options, Trained::Everything, base)?,
+        "ragged" => training(model, &ragged(), &options, Trained::Everything, base)?,
         "frozen" => {
             let model = frozen(model.train());
             let parameters = (2 * model.layers.len() + 1) * model.config().hidden_size;
