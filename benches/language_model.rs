@@ -6,7 +6,7 @@
 use std::{hint::black_box, path::Path};
 
 use align_model::{
-    causal_lm::{CausalLm, TokenBatch},
+    causal_lm::{CausalLm, Recompute, TokenBatch},
     decoder::Decoder,
     generate::{Decoding, GenerationConfig, SamplingConfig, generate},
     logprob::{Targets, token_log_probs},
@@ -35,7 +35,8 @@ fn model() -> Decoder {
         "model_type": "llama", "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 6,
         "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 8192, "max_position_embeddings": 1024,
     });
-    let architecture = Architecture::from_json(Path::new("config.json"), json).expect("a valid configuration");
+    let architecture =
+        Architecture::from_json(Path::new("config.json"), json).expect("a valid configuration");
     architecture.random(&mut rand_chacha::ChaCha8Rng::seed_from_u64(0), &device)
 }
 
@@ -76,15 +77,35 @@ fn generation(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Steps on equal sequences, with what is recomputed, and on prompts with completions of unequal lengths.
 fn training(criterion: &mut Criterion) {
-    let model = model();
-    let example = |tokens: Vec<u32>| SftExample { is_target: vec![true; tokens.len()], tokens };
-    let batch: Vec<SftExample> = sequences(model.vocab_size()).into_iter().map(example).collect();
-    let mut trainer = SftTrainer::new(model, &SftConfig::default(), 10_000).expect("valid settings");
+    let vocab = model().vocab_size();
+    let whole = |tokens: Vec<u32>| SftExample { is_target: vec![true; tokens.len()], tokens };
+    let equal: Vec<SftExample> = sequences(vocab).into_iter().map(whole).collect();
+    let ragged: Vec<SftExample> =
+        sequences(vocab).into_iter().zip([16, 48, 80, 128]).map(completion).collect();
     let mut group = criterion.benchmark_group("sft_step");
-    group.sample_size(10).throughput(Throughput::Elements((SEQUENCES * LENGTH) as u64));
-    group.bench_function("4x128", |bencher| bencher.iter(|| trainer.step(batch.as_slice()).expect("a step")));
+    group.sample_size(10);
+    for (name, batch, recompute) in [
+        ("4x128", &equal, Recompute::Nothing),
+        ("4x128, attention recomputed", &equal, Recompute::Attention),
+        ("4x128, layers recomputed", &equal, Recompute::Layers),
+        ("16 to 128, completions", &ragged, Recompute::Nothing),
+    ] {
+        let config = SftConfig { recompute, ..SftConfig::default() };
+        let mut trainer = SftTrainer::new(model(), &config, 10_000).expect("valid settings");
+        let tokens: usize = batch.iter().map(|example| example.tokens.len()).sum();
+        group.throughput(Throughput::Elements(tokens as u64));
+        group
+            .bench_function(name, |bencher| bencher.iter(|| trainer.step(batch.as_slice()).expect("a step")));
+    }
     group.finish();
+}
+
+/// The first `length` tokens, of which the second half carries the loss.
+fn completion((mut tokens, length): (Vec<u32>, usize)) -> SftExample {
+    tokens.truncate(length);
+    SftExample { is_target: (0..length).map(|index| index >= length / 2).collect(), tokens }
 }
 
 criterion_group!(benches, forward, generation, training);

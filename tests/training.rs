@@ -5,19 +5,20 @@
 use std::path::PathBuf;
 
 use align_model::{
-    causal_lm::{CausalLm, TokenBatch},
-    decoder::Decoder,
+    causal_lm::{CausalLm, HiddenPass, PassOptions, Recompute, TokenBatch},
+    decoder::{ComputeDtype, Decoder},
     logprob::{LogProbPass, Targets, TokenScores, token_log_probs},
     number::Positive,
-    pretrained::Checkpoint,
+    pretrained::{Architecture, Checkpoint},
     sft::{SftConfig, SftError, SftExample, SftTrainer},
     train::{Schedule, Span, Step, UpdateConfig},
 };
 use burn::{
-    module::{Module, ModuleVisitor, Param},
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
     optim::GradientsParams,
     tensor::{Device, Tensor},
 };
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 fn load(name: &str) -> Decoder {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
@@ -190,4 +191,197 @@ fn a_loss_that_is_not_a_number_leaves_the_weights_alone() {
     assert!(matches!(error, SftError::NotFinite { .. } | SftError::Update(_)), "{error}");
     let weight = |model: &Decoder| model.embedding.val().into_data();
     weight(&before).assert_eq(&weight(&trainer.model().valid()), true);
+}
+
+/// Models that differ in everything that a block can differ in.
+const FAMILIES: [&str; 7] = [
+    "arch_llama_bias",
+    "arch_gpt2",
+    "arch_gemma3_text",
+    "arch_gpt_neox",
+    "arch_mistral_sliding",
+    "arch_qwen2_tied",
+    "arch_qwen3",
+];
+
+/// Hidden states and gradients of a pass, for a loss whose gradient with respect to the hidden states is their cosine.
+fn hidden_and_gradients(model: &Decoder, pass: HiddenPass<'_>) -> (Vec<f32>, Vec<f32>) {
+    let hidden = pass.hidden();
+    let mut gradients = GradientsParams::new();
+    pass.backward(hidden.clone().cos(), &mut gradients);
+    (hidden.into_data().iter().collect(), flat(model, &gradients))
+}
+
+fn ragged_batch() -> TokenBatch {
+    let sequence = |length: u32| (0..length).map(|t| (t * 37 + length) % 250 + 3).collect::<Vec<_>>();
+    TokenBatch::from_sequences(&[sequence(5), sequence(40), sequence(40), sequence(1), sequence(127)])
+}
+
+#[test]
+fn what_is_recomputed_changes_no_gradient() {
+    for name in FAMILIES {
+        let (model, batch) = (load(name), ragged_batch());
+        let run = |recompute| {
+            let pass = model.training_pass(&batch, PassOptions { recompute, dropout: None });
+            hidden_and_gradients(&model, pass)
+        };
+        let (hidden, gradients) =
+            hidden_and_gradients(&model, HiddenPass::keeping_graph(&model, model.hidden(&batch)));
+        for recompute in [Recompute::Nothing, Recompute::Attention, Recompute::Layers] {
+            let (again, of_pass) = run(recompute);
+            assert_close(&again, &hidden, 1e-6);
+            assert_close(&of_pass, &gradients, 2e-6);
+            assert_eq!(of_pass, run(Recompute::Nothing).1, "{name} {recompute:?}: not the same bits");
+        }
+    }
+}
+
+/// Sequences that attention cuts into several blocks of queries, with and without a window.
+#[test]
+fn gradients_of_long_sequences_are_those_of_the_whole_graph() {
+    for (name, edit) in [("arch_llama_bias", None), ("arch_mistral_sliding", Some(300))] {
+        let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+        let json = std::fs::read_to_string(directory.join("config.json")).unwrap();
+        let mut json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        json["max_position_embeddings"] = 1024.into();
+        if let Some(window) = edit {
+            json["sliding_window"] = window.into();
+        }
+        let architecture = Architecture::from_json(&directory, json).unwrap();
+        let model = architecture.random(&mut ChaCha8Rng::seed_from_u64(5), &Device::flex().autodiff());
+        let sequence = |length: u32| (0..length).map(|t| (t * 37 + length) % 250 + 3).collect::<Vec<_>>();
+        let batch = TokenBatch::from_sequences(&[sequence(600), sequence(3), sequence(257)]);
+        let whole = hidden_and_gradients(&model, HiddenPass::keeping_graph(&model, model.hidden(&batch)));
+        for recompute in [Recompute::Nothing, Recompute::Attention, Recompute::Layers] {
+            let pass = model.training_pass(&batch, PassOptions { recompute, dropout: None });
+            let (hidden, gradients) = hidden_and_gradients(&model, pass);
+            assert_close(&hidden, &whole.0, 3e-6);
+            assert_close(&gradients, &whole.1, 3e-6);
+        }
+    }
+}
+
+/// Freezes every parameter but those whose path ends as one of `trained` does.
+fn freeze_but(model: Decoder, trained: &[&str]) -> Decoder {
+    struct Freeze<'a>(Vec<String>, &'a [&'a str]);
+    impl ModuleMapper for Freeze<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.0.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.pop();
+        }
+        fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let path = self.0.join(".");
+            parameter.set_require_grad(self.1.iter().any(|end| path.ends_with(end)))
+        }
+    }
+    model.map(&mut Freeze(Vec::new(), trained))
+}
+
+#[test]
+fn frozen_parameters_get_no_gradient_and_the_others_keep_theirs() {
+    let (batch, all) = (ragged_batch(), load("arch_gemma3_text"));
+    for trained in [
+        &["layers.1.attention.query.weight"][..],
+        &["layers.1.attention.output.weight", "layers.2.mlp.up.weight"],
+        &["layers.0.attention.key_norm.weight"],
+        &["embedding"],
+        &["norm.weight"],
+        &["layers.1.mlp_norm.weight", "embedding"],
+        &[],
+    ] {
+        let model = freeze_but(all.clone(), trained);
+        let whole = hidden_and_gradients(&model, HiddenPass::keeping_graph(&model, model.hidden(&batch))).1;
+        for recompute in [Recompute::Nothing, Recompute::Attention, Recompute::Layers] {
+            let pass = model.training_pass(&batch, PassOptions { recompute, dropout: None });
+            let gradients = hidden_and_gradients(&model, pass).1;
+            assert_eq!(gradients.is_empty(), trained.is_empty(), "{trained:?}");
+            assert_close(&gradients, &whole, 2e-6);
+        }
+    }
+}
+
+#[test]
+fn a_run_with_recomputation_is_the_same_run() {
+    let run = |recompute| {
+        let config = SftConfig { recompute, ..config(4, 1e-3) };
+        let mut trainer = SftTrainer::new(load("arch_gemma3_text"), &config, 3).unwrap();
+        (0..3).map(|_| trainer.step(examples().as_slice()).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(run(Recompute::Layers), run(Recompute::Nothing));
+    assert_eq!(run(Recompute::Attention), run(Recompute::Nothing));
+}
+
+#[test]
+fn recomputation_is_named_in_the_configuration() {
+    let read = |text: &str| toml::from_str::<SftConfig>(text).map(|config| config.recompute);
+    assert_eq!(read("recompute = 'layers'").unwrap(), Recompute::Layers);
+    assert_eq!(read("").unwrap(), Recompute::Nothing);
+    let error = read("recompute = 'everything'").unwrap_err().to_string();
+    assert!(error.contains("everything") && error.contains("`nothing`"), "{error}");
+}
+
+#[test]
+fn parameters_are_counted_without_a_model() {
+    for name in FAMILIES {
+        let model = load(name);
+        assert_eq!(align_model::memory::parameters(model.config()), model.parameter_count(), "{name}");
+    }
+}
+
+fn flat_logits(model: &Decoder, batch: &TokenBatch) -> Vec<f32> {
+    model.logits(model.hidden(batch)).into_data().iter().collect()
+}
+
+#[test]
+fn bfloat16_gives_nearly_the_same_logits_and_gradients_in_f32() {
+    for name in FAMILIES {
+        let (model, batch) = (load(name), ragged_batch());
+        let half = model.clone().with_compute_dtype(ComputeDtype::Bfloat16).unwrap();
+        let (exact, rounded) = (flat_logits(&model, &batch), flat_logits(&half, &batch));
+        let rms = |values: &mut dyn Iterator<Item = f32>| {
+            let (count, sum) = values.fold((0.0, 0.0), |(n, s), x| (n + 1.0, s + f64::from(x * x)));
+            (sum / count).sqrt()
+        };
+        let noise =
+            rms(&mut exact.iter().zip(&rounded).map(|(a, b)| a - b)) / rms(&mut exact.iter().copied());
+        // A bf16 number is within 2⁻⁹ of the truth; a handful of layers add up a handful of those.
+        assert!(noise > 0.0 && noise < 0.02, "{name}: {noise}");
+        for recompute in [Recompute::Nothing, Recompute::Layers] {
+            let run = |model: &Decoder| {
+                let pass = model.training_pass(&batch, PassOptions { recompute, dropout: None });
+                hidden_and_gradients(model, pass).1
+            };
+            let (exact, rounded) = (run(&model), run(&half));
+            let error =
+                rms(&mut exact.iter().zip(&rounded).map(|(a, b)| a - b)) / rms(&mut exact.iter().copied());
+            assert!(error > 0.0 && error < 0.05, "{name}: {error}");
+        }
+    }
+}
+
+#[test]
+fn bfloat16_trains_weights_whose_steps_are_smaller_than_its_precision() {
+    let rate = 1e-5;
+    let run = |model: Decoder| {
+        let mut trainer = SftTrainer::new(model, &config(4, rate), 40).unwrap();
+        let reports: Vec<_> = (0..40).map(|_| trainer.step(examples().as_slice()).unwrap()).collect();
+        (reports, trainer.into_model())
+    };
+    let before = load("arch_llama_bias");
+    let (exact, _) = run(before.clone());
+    let (rounded, after) = run(before.clone().with_compute_dtype(ComputeDtype::Bfloat16).unwrap());
+    let (first, last) = (rounded[0].loss, rounded[39].loss);
+    assert!(last < first, "{first} {last}");
+    let (fallen, exactly) = (first - last, exact[0].loss - exact[39].loss);
+    assert!((fallen - exactly).abs() < 0.3 * exactly, "the loss fell by {fallen}, in f32 by {exactly}");
+    let weights =
+        |model: &Decoder| model.layers[0].mlp.up.weight.val().into_data().iter::<f32>().collect::<Vec<_>>();
+    let (before, after) = (weights(&before.valid()), weights(&after));
+    let moved = before.iter().zip(&after).filter(|(a, b)| a != b).count();
+    assert!(moved * 100 > before.len() * 99, "{moved} of {} weights moved", before.len());
+    // One step moves a weight by about the rate: less than half the distance of neighbouring bf16 numbers at most weights.
+    let lost = before.iter().filter(|w| rate < f64::from(w.abs()) / 512.0).count();
+    assert!(lost * 2 > before.len(), "the test shows nothing: {lost} of {}", before.len());
 }

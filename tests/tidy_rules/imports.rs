@@ -12,7 +12,7 @@ const LAYERS: [&[&str]; 6] = [
     &["number", "masked", "device", "hub"],
     &["tokenizer", "chat", "data"],
     &["decoder", "causal_lm", "pretrained", "adapter"],
-    &["logprob", "generate"],
+    &["logprob", "generate", "memory"],
     &["train", "checkpoint", "record"],
     &["sft"],
 ];

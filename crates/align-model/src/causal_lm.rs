@@ -7,7 +7,8 @@ use burn::{
     tensor::{Device, Int, Tensor, TensorData},
 };
 
-pub use pass::{DropoutSeed, HiddenPass, PassOptions, Recompute};
+pub use pass::{DropoutSeed, HiddenPass, LogitsBackward, LogitsPass, PassOptions, Recompute};
+pub(crate) use pass::{absorb, add_gradient, backward};
 
 /// Token sequences laid end to end, without padding.
 ///
@@ -122,6 +123,13 @@ pub trait CausalLm: Module {
 
     /// Next-token logits. `hidden`: `[positions, hidden]`; result: `[positions, vocab]`.
     fn logits(&self, hidden: Tensor<2>) -> Tensor<2>;
+
+    /// Next-token logits of a training step, with the way back from them. `hidden`: `[positions, hidden]`, without a graph.
+    ///
+    /// The default keeps the graph of [`logits`](Self::logits).
+    fn training_logits(&self, hidden: Tensor<2>) -> LogitsPass<'_> {
+        LogitsPass::keeping_graph(self, hidden, |hidden| self.logits(hidden))
+    }
 
     /// Number of logits, and one more than the largest token id.
     fn vocab_size(&self) -> usize;

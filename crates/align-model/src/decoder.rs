@@ -11,8 +11,10 @@ mod mlp;
 mod norm;
 mod parameters;
 mod pass;
+mod precision;
 mod quantized;
 mod rope;
+mod training;
 mod weight;
 
 use burn::{
@@ -28,16 +30,18 @@ pub use config::{
     Positions, Residual,
 };
 pub use linear::Linear;
+pub(crate) use mask::attention_cells;
 pub use mlp::Mlp;
 pub use norm::Norm;
 pub use parameters::{ParameterSource, RandomParameters};
+pub use precision::{ComputeDtype, ComputeDtypeError};
 pub use quantized::{BaseWeights, QuantizedFormat, QuantizedMatrix};
 pub use rope::{RopeConfig, RopeScaling, Rotation};
 pub use weight::Weight;
 
 use crate::{
     adapter::Attached,
-    causal_lm::{CausalLm, HiddenPass, IncrementalLm, PassOptions, TokenBatch, index_tensor},
+    causal_lm::{CausalLm, HiddenPass, IncrementalLm, LogitsPass, PassOptions, TokenBatch, index_tensor},
 };
 use cache::Alignment;
 use mask::{AttentionPlan, start_mask};
@@ -62,6 +66,8 @@ pub struct Decoder {
     /// What the adapters were made from, while there are any.
     #[module(skip)]
     pub(crate) attached: Option<Attached>,
+    #[module(skip)]
+    compute: ComputeDtype,
 }
 
 impl Decoder {
@@ -94,13 +100,30 @@ impl Decoder {
             Head::Tied => None,
             Head::Untied => Some(builder.within("head", |b| Linear::build(b, [hidden, vocab], false))?),
         };
-        Ok(Self { embedding, position_embedding, layers, norm, head, config: config.clone(), attached: None })
+        let (config, compute) = (config.clone(), ComputeDtype::default());
+        Ok(Self { embedding, position_embedding, layers, norm, head, config, attached: None, compute })
     }
 
     /// The sizes and choices that this decoder was built with.
     #[must_use]
     pub fn config(&self) -> &DecoderConfig {
         &self.config
+    }
+
+    /// The same parameters, used in another precision.
+    ///
+    /// # Errors
+    /// If the device that the parameters are on does not compute in it.
+    pub fn with_compute_dtype(mut self, compute: ComputeDtype) -> Result<Self, ComputeDtypeError> {
+        compute.check(&self.device())?;
+        self.compute = compute;
+        Ok(self)
+    }
+
+    /// The precision of activations and products.
+    #[must_use]
+    pub fn compute_dtype(&self) -> ComputeDtype {
+        self.compute
     }
 
     /// Number of weights; a head that is the embedding matrix itself counts once.
@@ -119,9 +142,9 @@ impl Decoder {
         for layer in &self.layers {
             let x = states[states.len() - 1].clone();
             let rotation = rotations.get(layer.attention.rope());
-            states.push(layer.forward(x, rotation, Pass::default(), |a, p| a.attend(p, &plan)));
+            states.push(layer.forward(x, rotation, Pass::default(), |a, p| a.attend(&p, &plan)));
         }
-        states.push(self.norm.forward(states[states.len() - 1].clone()));
+        states.push(self.norm.forward_wide(states[states.len() - 1].clone()));
         states
     }
 
@@ -129,9 +152,9 @@ impl Decoder {
     fn forward(&self, batch: &TokenBatch, pass: Pass) -> Tensor<2> {
         let (rotations, plan) = (self.rotations(batch.positions()), self.plan(batch));
         let x = self.layers.iter().fold(self.embed(batch), |x, layer| {
-            layer.forward(x, rotations.get(layer.attention.rope()), pass, |a, p| a.attend(p, &plan))
+            layer.forward(x, rotations.get(layer.attention.rope()), pass, |a, p| a.attend(&p, &plan))
         });
-        self.norm.forward(x)
+        self.norm.forward_wide(x)
     }
 
     /// What the first block reads. Result `[tokens, hidden]`.
@@ -145,7 +168,7 @@ impl Decoder {
         } else {
             embedded
         };
-        match &self.position_embedding {
+        let embedded = match &self.position_embedding {
             None => embedded,
             Some(learned) => {
                 let last = batch.positions().iter().copied().max().unwrap_or(0) as usize;
@@ -153,7 +176,8 @@ impl Decoder {
                 let positions = index_tensor(batch.positions().iter().map(|&p| p as usize), &device);
                 embedded + learned.val().select(0, positions)
             }
-        }
+        };
+        embedded.cast(self.compute.dtype())
     }
 
     fn rotations(&self, positions: &[u32]) -> Vec<Rotation> {
@@ -180,7 +204,11 @@ impl CausalLm for Decoder {
     }
 
     fn training_pass<'a>(&'a self, batch: &'a TokenBatch, options: PassOptions) -> HiddenPass<'a> {
-        HiddenPass::keeping_graph(self, self.forward(batch, Pass::from(options)))
+        training::hidden_pass(self, batch, options)
+    }
+
+    fn training_logits(&self, hidden: Tensor<2>) -> LogitsPass<'_> {
+        training::logits_pass(self, hidden)
     }
 
     fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
@@ -217,11 +245,11 @@ impl IncrementalLm for Decoder {
                 Pass::default(),
                 |attention, projected| {
                     layers.push(alignment.layer(projected.key.clone(), projected.value.clone()));
-                    attention.attend(projected, &plan)
+                    attention.attend(&projected, &plan)
                 },
             )
         });
-        (self.norm.forward(x), alignment.into_cache(layers, self.device()))
+        (self.norm.forward_wide(x), alignment.into_cache(layers, self.device()))
     }
 
     fn extend(&self, tokens: &[u32], cache: &mut KvCache) -> Tensor<2> {
@@ -246,6 +274,6 @@ impl IncrementalLm for Decoder {
             });
         }
         cache.put_back(appended);
-        self.norm.forward(x)
+        self.norm.forward_wide(x)
     }
 }

@@ -12,7 +12,7 @@
 //! | numbers, devices and the Hub | [`number`], [`device`], `hub` |
 //! | text and data | [`tokenizer`], [`chat`], [`data`] |
 //! | models | [`causal_lm`], [`decoder`], [`adapter`], [`pretrained`] |
-//! | what models say | [`logprob`], [`generate`] |
+//! | what models say, what passes cost | [`logprob`], [`generate`], [`memory`] |
 //! | training | [`checkpoint`], [`train`] |
 //! | fine-tuning | [`sft`] |
 //!
@@ -60,6 +60,8 @@ pub mod logprob;
 pub mod generate;
 
 pub mod checkpoint;
+
+pub mod memory;
 
 pub mod train;
 

@@ -15,16 +15,16 @@ mod rows;
 mod targets;
 
 use burn::{
-    optim::{GradientsAccumulator, GradientsParams},
+    optim::GradientsParams,
     tensor::{IndexingUpdateOp, Int, Tensor},
 };
 
-use crate::causal_lm::{CausalLm, HiddenPass, PassOptions, TokenBatch, index_tensor};
+use crate::causal_lm::{CausalLm, HiddenPass, LogitsPass, PassOptions, TokenBatch, index_tensor};
 use head::{ChunkGradients, ChunkScores};
 pub use targets::{Targets, TokenLogProbs};
 
 /// Logits held at once, at most: 64 MiB of f32, which also fits the smallest buffer limit of the graphics APIs.
-const LOGITS_AT_ONCE: usize = 1 << 24;
+pub(crate) const LOGITS_AT_ONCE: usize = 1 << 24;
 
 /// What a model says of its targets. Every tensor is a leaf with a gradient while a [`LogProbPass`] is open on it.
 #[derive(Debug, Clone)]
@@ -200,28 +200,20 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
         self,
         mut gradient: impl FnMut(&ChunkScores, usize, usize) -> ChunkGradients,
     ) -> GradientsParams {
-        let hidden = self.hidden.clone();
-        let mut gradients = GradientsAccumulator::new();
-        let mut hidden_gradients = Vec::new();
+        let (mut gradients, mut at_targets) = (GradientsParams::new(), Vec::new());
         for (start, length) in self.chunks() {
-            let leaf = Tensor::<2>::from_inner(hidden.clone().narrow(0, start, length)).require_grad();
-            let logits = self.model.logits(leaf.clone());
-            let scores = self.score(plain(logits.clone()), start, length);
-            let logit_gradient = scores.logit_gradient(gradient(&scores, start, length));
-            let mut chunk = (logits * Tensor::from_inner(logit_gradient)).sum().backward();
-            hidden_gradients
-                .push(leaf.grad_remove(&mut chunk).unwrap_or_else(|| plain(leaf.clone()).zeros_like()));
-            gradients.accumulate(self.model, GradientsParams::from_grads(chunk, self.model));
+            let LogitsPass { logits, backward } =
+                self.model.training_logits(self.hidden.clone().narrow(0, start, length));
+            let scores = self.score(logits, start, length);
+            let of_scores = gradient(&scores, start, length);
+            at_targets.push(backward.run(scores.into_logit_gradient(of_scores), &mut gradients));
         }
-        let at_targets = Tensor::cat(hidden_gradients, 0);
-        let gradient = self.pass.hidden().zeros_like().select_assign(
-            0,
-            self.positions,
-            at_targets,
-            IndexingUpdateOp::Add,
-        );
-        gradients.accumulate(self.model, self.pass.backward(gradient));
-        gradients.grads()
+        let Self { pass, positions, .. } = self;
+        let of_hidden = pass.hidden().zeros_like();
+        let of_hidden =
+            of_hidden.select_assign(0, positions, Tensor::cat(at_targets, 0), IndexingUpdateOp::Add);
+        pass.backward(of_hidden, &mut gradients);
+        gradients
     }
 
     fn score(&self, logits: Tensor<2>, start: usize, length: usize) -> ChunkScores {

@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-use burn::{module::Module, optim::GradientsParams, tensor::Tensor};
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    optim::GradientsParams,
+    tensor::{Gradients, Tensor},
+};
 use serde::{Deserialize, Serialize};
 
 /// What a training pass is told besides its tokens.
@@ -21,6 +25,8 @@ pub enum Recompute {
     /// Nothing: every intermediate result is kept. Fastest.
     #[default]
     Nothing,
+    /// Attention weights alone, whose number is quadratic in a sequence's length. They cost little to compute.
+    Attention,
     /// Every layer: only the inputs of layers are kept, and one layer's intermediate results exist at a time.
     Layers,
 }
@@ -48,28 +54,35 @@ impl DropoutSeed {
 /// The hidden states of a training pass and the way back from them to the parameters.
 pub struct HiddenPass<'a> {
     hidden: Tensor<2>,
-    backward: Option<Backward<'a>>,
+    backward: Option<HiddenBackward<'a>>,
 }
 
-type Backward<'a> = Box<dyn FnOnce(Tensor<2>) -> GradientsParams + 'a>;
+type HiddenBackward<'a> = Box<dyn FnOnce(Tensor<2>, &mut GradientsParams) + 'a>;
 
 impl<'a> HiddenPass<'a> {
     /// Hidden states `[tokens, hidden]`, without a graph, and what turns a loss's gradient with respect to them, of the
-    /// same shape, into gradients of the parameters.
+    /// same shape, into gradients of the parameters and adds those to the ones it is given.
     #[must_use]
-    pub fn new(hidden: Tensor<2>, backward: impl FnOnce(Tensor<2>) -> GradientsParams + 'a) -> Self {
+    pub fn new(hidden: Tensor<2>, backward: impl FnOnce(Tensor<2>, &mut GradientsParams) + 'a) -> Self {
         Self { hidden, backward: Some(Box::new(backward)) }
+    }
+
+    /// Hidden states without a way back.
+    #[must_use]
+    pub fn without_gradients(hidden: Tensor<2>) -> Self {
+        Self { hidden, backward: None }
     }
 
     /// Hidden states that carry their whole graph, or none at all if the model has no gradients.
     #[must_use]
     pub fn keeping_graph<M: Module>(model: &'a M, hidden: Tensor<2>) -> Self {
         if !hidden.is_autodiff() {
-            return Self { hidden, backward: None };
+            return Self::without_gradients(hidden);
         }
-        Self::new(hidden.clone().inner(), move |gradient| {
-            let surrogate = (hidden * Tensor::from_inner(gradient)).sum();
-            GradientsParams::from_grads(surrogate.backward(), model)
+        Self::new(hidden.clone().inner(), move |gradient, gradients| {
+            if let Some(mut found) = backward([(hidden, gradient)]) {
+                absorb(gradients, &mut found, model);
+            }
         })
     }
 
@@ -85,15 +98,110 @@ impl<'a> HiddenPass<'a> {
         self.backward.is_some()
     }
 
-    /// The parameters' gradients. `gradient`: of the loss with respect to the hidden states, `[tokens, hidden]`,
-    /// without a graph.
+    /// Adds the parameters' gradients to `gradients`. `gradient`: of the loss with respect to the hidden states,
+    /// `[tokens, hidden]`, without a graph.
     ///
     /// # Panics
     /// If the model's parameters have no gradients.
-    #[must_use]
-    pub fn backward(self, gradient: Tensor<2>) -> GradientsParams {
+    pub fn backward(self, gradient: Tensor<2>, gradients: &mut GradientsParams) {
         let Some(backward) = self.backward else { panic_without_gradients() };
-        backward(gradient)
+        backward(gradient, gradients);
+    }
+}
+
+/// The logits of some positions of a training pass and the way back from them.
+pub struct LogitsPass<'a> {
+    /// Logits, without a graph. Shape `[positions, vocab]`.
+    pub logits: Tensor<2>,
+    /// Goes back.
+    pub backward: LogitsBackward<'a>,
+}
+
+/// The way back from logits to hidden states and to the head.
+pub struct LogitsBackward<'a>(Box<dyn FnOnce(Tensor<2>, &mut GradientsParams) -> Tensor<2> + 'a>);
+
+impl<'a> LogitsPass<'a> {
+    /// Logits without a graph, and what turns a loss's gradient with respect to them, of the same shape, into its gradient
+    /// with respect to the hidden states, `[positions, hidden]`, and adds the head's gradients to the ones it is given.
+    #[must_use]
+    pub fn new(
+        logits: Tensor<2>,
+        backward: impl FnOnce(Tensor<2>, &mut GradientsParams) -> Tensor<2> + 'a,
+    ) -> Self {
+        Self { logits, backward: LogitsBackward(Box::new(backward)) }
+    }
+
+    /// The logits that `head` makes of `hidden`, `[positions, hidden]`, with their graph.
+    #[must_use]
+    pub fn keeping_graph<M: Module>(
+        model: &'a M,
+        hidden: Tensor<2>,
+        head: impl FnOnce(Tensor<2>) -> Tensor<2>,
+    ) -> Self {
+        let leaf = Tensor::from_inner(hidden).require_grad();
+        let logits = head(leaf.clone());
+        Self::new(logits.clone().inner(), move |gradient, gradients| {
+            let mut found = backward([(logits, gradient)]);
+            if let Some(found) = &mut found {
+                absorb(gradients, found, model);
+            }
+            let of_hidden = found.and_then(|mut found| leaf.grad_remove(&mut found));
+            of_hidden.unwrap_or_else(|| leaf.inner().zeros_like())
+        })
+    }
+}
+
+impl LogitsBackward<'_> {
+    /// The gradient with respect to the hidden states, `[positions, hidden]`; the head's gradients are added to
+    /// `gradients`. `gradient`: of the loss with respect to the logits, `[positions, vocab]`, without a graph.
+    #[must_use]
+    pub fn run(self, gradient: Tensor<2>, gradients: &mut GradientsParams) -> Tensor<2> {
+        (self.0)(gradient, gradients)
+    }
+}
+
+/// Goes back from tensors whose gradients are known. `None` if none of them has a graph.
+pub(crate) fn backward<const D: usize>(
+    ends: impl IntoIterator<Item = (Tensor<D>, Tensor<D>)>,
+) -> Option<Gradients> {
+    let products = ends
+        .into_iter()
+        .filter(|(end, _)| end.is_tracked())
+        .map(|(end, gradient)| (end * Tensor::from_inner(gradient)).sum());
+    products.reduce(|sum, product| sum + product).map(|sum| sum.backward())
+}
+
+/// Moves the gradients of `module`'s parameters out of `from`, adding them to those that `into` has.
+pub(crate) fn absorb<M: Module>(into: &mut GradientsParams, from: &mut Gradients, module: &M) {
+    module.visit(&mut Absorb { into, from });
+}
+
+/// Adds one parameter's gradient.
+pub(crate) fn add_gradient<const D: usize>(
+    gradients: &mut GradientsParams,
+    parameter: &Param<Tensor<D>>,
+    gradient: Tensor<D>,
+) {
+    let sum = match gradients.remove::<D>(parameter.id) {
+        Some(so_far) => so_far + gradient,
+        None => gradient,
+    };
+    gradients.register(parameter.id, sum);
+}
+
+struct Absorb<'a> {
+    into: &'a mut GradientsParams,
+    from: &'a mut Gradients,
+}
+
+impl ModuleVisitor for Absorb<'_> {
+    fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
+        if !parameter.is_require_grad() {
+            return;
+        }
+        if let Some(gradient) = parameter.val().grad_remove(self.from) {
+            add_gradient(self.into, parameter, gradient);
+        }
     }
 }
 
@@ -108,5 +216,17 @@ impl fmt::Debug for HiddenPass<'_> {
             .field("hidden", &self.hidden.dims())
             .field("has_gradients", &self.has_gradients())
             .finish()
+    }
+}
+
+impl fmt::Debug for LogitsPass<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogitsPass").field("logits", &self.logits.dims()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for LogitsBackward<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LogitsBackward").finish_non_exhaustive()
     }
 }

@@ -1,20 +1,23 @@
 //! Grouped-query attention over sequences laid end to end, and over cached keys.
 
+mod dot_product;
+
 use burn::{
     module::Module,
-    tensor::{Tensor, activation::softmax},
+    tensor::{DType, Tensor},
 };
 
 use super::{
     config::{AttentionBias, DecoderConfig, LayerConfig},
     linear::Linear,
-    mask::{AttentionPlan, Block, Run, blocks},
+    mask::AttentionPlan,
     norm::Norm,
     parameters::{Builder, ParameterSource},
     pass::Pass,
     rope::Rotation,
 };
 use crate::adapter::LoraAdapter;
+use dot_product::DotProduct;
 
 /// Self-attention of one block.
 #[derive(Module, Debug)]
@@ -46,11 +49,27 @@ struct HeadShape {
 }
 
 /// Queries, keys and values, rotated: `[tokens, heads, head_dim]`, keys and values with `kv_heads`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Projected {
     pub(super) query: Tensor<3>,
     pub(super) key: Tensor<3>,
     pub(super) value: Tensor<3>,
+}
+
+impl Projected {
+    pub(super) fn map(self, change: impl Fn(Tensor<3>) -> Tensor<3>) -> Self {
+        Self { query: change(self.query), key: change(self.key), value: change(self.value) }
+    }
+
+    /// Pairs of its parts and another's.
+    pub(super) fn zip(self, other: Self) -> [(Tensor<3>, Tensor<3>); 3] {
+        [(self.query, other.query), (self.key, other.key), (self.value, other.value)]
+    }
+
+    /// Whether any part has a graph.
+    pub(super) fn is_tracked(&self) -> bool {
+        self.query.is_tracked() || self.key.is_tracked() || self.value.is_tracked()
+    }
 }
 
 impl Attention {
@@ -106,42 +125,39 @@ impl Attention {
         if let (Some(query_norm), Some(key_norm)) = (&self.query_norm, &self.key_norm) {
             (query, key) = (query_norm.forward(query), key_norm.forward(key));
         }
+        let dtype = query.dtype();
         if let Some(rotation) = rotation {
-            (query, key) = (rotation.apply(query), rotation.apply(key));
+            (query, key) = (rotation.apply(query.cast(DType::F32)), rotation.apply(key.cast(DType::F32)));
         }
         // Scaling the queries costs less than scaling the scores.
-        Projected { query: query * layer.attention_scale, key, value }
+        Projected { query: (query * layer.attention_scale).cast(dtype), key: key.cast(dtype), value }
     }
 
     /// Attention inside each sequence. Result `[tokens, heads · head_dim]`, for [`Self::output`].
-    pub(super) fn attend(&self, projected: Projected, plan: &AttentionPlan) -> Tensor<2> {
-        let mut parts: Vec<Tensor<2>> =
-            plan.runs.iter().map(|&run| self.attend_run(&projected, run, plan)).collect();
-        if parts.len() == 1 { parts.remove(0) } else { Tensor::cat(parts, 0) }
+    pub(super) fn attend(&self, projected: &Projected, plan: &AttentionPlan) -> Tensor<2> {
+        DotProduct { shape: &self.shape, plan }.forward(projected, |_| {})
     }
 
-    /// Attention of sequences of one length. Result `[sequences · length, heads · head_dim]`.
-    fn attend_run(&self, projected: &Projected, run: Run, plan: &AttentionPlan) -> Tensor<2> {
-        let Run { start, sequences, length } = run;
-        let take = |x: &Tensor<3>| -> Tensor<4> {
-            let [tokens, heads, width] = x.dims();
-            let count = sequences * length;
-            let part = if count == tokens { x.clone() } else { x.clone().narrow(0, start, count) };
-            part.reshape([sequences, length, heads, width]).swap_dims(1, 2)
-        };
-        let (query, key, value) = (take(&projected.query), take(&projected.key), take(&projected.value));
-        let window = self.window();
-        let mut outputs: Vec<Tensor<4>> = blocks(length, window)
-            .map(|block| {
-                let Block { queries: (first, end), keys: (oldest, _) } = block;
-                let query = query.clone().narrow(2, first, end - first);
-                let key = key.clone().narrow(2, oldest, end - oldest);
-                let value = value.clone().narrow(2, oldest, end - oldest);
-                self.mix(query, key, value, plan.mask(block, window))
-            })
-            .collect();
-        let mixed = if outputs.len() == 1 { outputs.remove(0) } else { Tensor::cat(outputs, 2) };
-        mixed.swap_dims(1, 2).reshape([sequences * length, self.shape.heads * self.shape.head_dim])
+    /// As [`attend`](Self::attend), keeping what [`attend_backward`](Self::attend_backward) would otherwise compute again.
+    pub(super) fn attend_keeping(
+        &self,
+        projected: &Projected,
+        plan: &AttentionPlan,
+    ) -> (Tensor<2>, Vec<Tensor<4>>) {
+        let mut kept = Vec::new();
+        let mixed = DotProduct { shape: &self.shape, plan }.forward(projected, |weights| kept.push(weights));
+        (mixed, kept)
+    }
+
+    /// The way back from `mixed`, [`attend`](Self::attend)'s result, with the loss's gradient with respect to it.
+    pub(super) fn attend_backward(
+        &self,
+        projected: &Projected,
+        plan: &AttentionPlan,
+        [mixed, gradient]: [Tensor<2>; 2],
+        kept: Vec<Tensor<4>>,
+    ) -> Projected {
+        DotProduct { shape: &self.shape, plan }.backward(projected, mixed, gradient, kept)
     }
 
     /// One new token a row against that row's cached keys, the new one included. `query`: `[rows, heads, head_dim]`;
@@ -154,24 +170,7 @@ impl Attention {
         mask: Option<Tensor<4>>,
     ) -> Tensor<2> {
         let [rows, heads, width] = query.dims();
-        let mixed = self.mix(query.unsqueeze_dim(2), key, value, mask);
-        mixed.reshape([rows, heads * width])
-    }
-
-    /// `softmax(q·kᵀ + mask)·v`. `query`: `[n, heads, queries, head_dim]`; `key`, `value`: `[n, kv_heads, keys, head_dim]`.
-    ///
-    /// The query heads that share a key head are laid below each other, so keys and values are never copied.
-    fn mix(&self, query: Tensor<4>, key: Tensor<4>, value: Tensor<4>, mask: Option<Tensor<4>>) -> Tensor<4> {
-        let HeadShape { heads, kv_heads, head_dim, .. } = self.shape;
-        let ([n, _, queries, _], [_, _, keys, _]) = (query.dims(), key.dims());
-        let stacked = heads / kv_heads * queries;
-        let scores = query.reshape([n, kv_heads, stacked, head_dim]).matmul(key.swap_dims(2, 3));
-        let scores = scores.reshape([n, heads, queries, keys]);
-        let scores = match mask {
-            Some(mask) => scores + mask,
-            None => scores,
-        };
-        let weights = softmax(scores, 3).reshape([n, kv_heads, stacked, keys]);
-        weights.matmul(value).reshape([n, heads, queries, head_dim])
+        let weights = self.shape.weights(query.unsqueeze_dim(2), key, mask);
+        weights.matmul(value).reshape([rows, heads * width])
     }
 }

@@ -76,9 +76,21 @@ impl Block {
         pass: Pass,
         attend: impl FnOnce(&Attention, Projected) -> Tensor<2>,
     ) -> Tensor<2> {
-        let projected = self.attention.project(self.attention_norm.forward(x.clone()), rotation, pass);
-        let mixed = self.attention.output.forward(attend(&self.attention, projected), pass);
-        let attended = after(self.attention_post_norm.as_ref(), mixed);
+        let projected = self.project(x.clone(), rotation, pass);
+        let mixed = attend(&self.attention, projected);
+        self.finish(x, mixed, pass)
+    }
+
+    /// What attention mixes. `x`: `[tokens, hidden]`.
+    pub(super) fn project(&self, x: Tensor<2>, rotation: Option<&Rotation>, pass: Pass) -> Projected {
+        self.attention.project(self.attention_norm.forward(x), rotation, pass)
+    }
+
+    /// What comes after attention has mixed values. `x` and the result: `[tokens, hidden]`; `mixed`:
+    /// `[tokens, heads · head_dim]`.
+    pub(super) fn finish(&self, x: Tensor<2>, mixed: Tensor<2>, pass: Pass) -> Tensor<2> {
+        let attended = self.attention.output.forward(mixed, pass);
+        let attended = after(self.attention_post_norm.as_ref(), attended);
         match self.residual {
             Residual::Sequential => {
                 let x = x + attended;

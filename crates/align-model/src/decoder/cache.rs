@@ -150,7 +150,7 @@ fn write(cells: Tensor<4>, new: Tensor<3>, column: usize) -> Tensor<4> {
         cells
     } else {
         // Half as much again: few copies, little waste.
-        let room = Tensor::zeros([rows, heads, 32 + capacity / 2, width], &cells.device());
+        let room = Tensor::zeros([rows, heads, 32 + capacity / 2, width], (&cells.device(), cells.dtype()));
         Tensor::cat(vec![cells, room], 2)
     };
     cells.slice_assign([0..rows, 0..heads, column..column + 1, 0..width], new.unsqueeze_dim(2))

@@ -75,6 +75,12 @@ pub(super) fn blocks(length: usize, window: Option<usize>) -> impl Iterator<Item
     })
 }
 
+/// Scores that one head computes, hidden ones included.
+pub(crate) fn attention_cells(lengths: &[usize], window: Option<usize>) -> usize {
+    let cells = |block: Block| (block.queries.1 - block.queries.0) * (block.keys.1 - block.keys.0);
+    lengths.iter().flat_map(|&length| blocks(length, window)).map(cells).sum()
+}
+
 fn mask_shape(block: Block, window: Option<usize>) -> Shape {
     let (queries, keys) = (block.queries.1 - block.queries.0, block.keys.1 - block.keys.0);
     // A window that reaches past the oldest key hides nothing.

@@ -2,7 +2,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::Tensor,
+    tensor::{DType, Tensor},
 };
 
 use super::{
@@ -35,10 +35,16 @@ impl Norm {
         Ok(Self { weight, bias, config })
     }
 
-    /// `x` and the result: `[…, width]`.
+    /// `x` and the result: `[…, width]`, in one data type; what lies between is f32.
     #[must_use]
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let weight = self.weight.val().unsqueeze::<D>();
+        let dtype = x.dtype();
+        self.forward_wide(x).cast(dtype)
+    }
+
+    /// As [`forward`](Self::forward), with the result in f32.
+    pub(super) fn forward_wide<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let (x, weight) = (x.cast(DType::F32), self.weight.val().unsqueeze::<D>());
         match self.config {
             NormConfig::Rms { epsilon } => rms(x, epsilon) * weight,
             NormConfig::RmsPlusOne { epsilon } => rms(x, epsilon) * (weight + 1.0),

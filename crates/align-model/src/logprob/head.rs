@@ -41,12 +41,13 @@ impl ChunkScores {
     /// `logits`, `reference`: `[chunk, vocab]`; `tokens`: `[chunk]`.
     pub(super) fn new(logits: Tensor<2>, tokens: Tensor<1, Int>, reference: Option<Tensor<2>>) -> Self {
         let tokens = tokens.unsqueeze_dim(1);
-        let RowSums { probabilities, normaliser, entropies, uniform_log_probs, most_likely } =
-            RowSums::new(&logits);
+        let (logits, RowSums { probabilities, normaliser, entropies, uniform_log_probs, most_likely }) =
+            RowSums::new(logits);
         let log_probs = logits.clone().gather(1, tokens.clone()) - normaliser.clone();
         let correct = most_likely.equal(tokens.clone()).float();
         let divergence = reference.map(|reference| {
-            let reference_log_probs = reference.clone() - RowSums::new(&reference).normaliser;
+            let (reference, RowSums { normaliser: of_reference, .. }) = RowSums::new(reference);
+            let reference_log_probs = reference - of_reference;
             let ratio = logits.clone() - normaliser.clone() - reference_log_probs;
             ((probabilities.clone() * ratio.clone()).sum_dim(1), ratio)
         });
@@ -69,9 +70,10 @@ impl ChunkScores {
     /// ∂log p_y/∂z = 1_y − p        ∂H/∂z = −p (log p + H)
     /// ∂mean(log p)/∂z = 1/V − p    ∂KL/∂z = p (log p − log q − KL)
     /// ```
-    pub(super) fn logit_gradient(&self, gradients: ChunkGradients) -> Tensor<2> {
-        let p = || self.probabilities.clone();
-        let vocab = self.logits.dims()[1] as f64;
+    pub(super) fn into_logit_gradient(self, gradients: ChunkGradients) -> Tensor<2> {
+        let Self { logits, probabilities, tokens, normaliser, entropies, divergence, .. } = self;
+        let vocab = logits.dims()[1] as f64;
+        let p = || probabilities.clone();
         let mut total: Option<Tensor<2>> = None;
         let mut add = |term: Tensor<2>| {
             total = Some(match total.take() {
@@ -80,19 +82,25 @@ impl ChunkScores {
             });
         };
         if let Some(gradient) = gradients.entropies {
-            let log_p = self.logits.clone() - self.normaliser.clone();
-            add(p() * (log_p + self.entropies.clone()) * -gradient);
+            let log_p = logits.clone() - normaliser;
+            add(p() * (log_p + entropies) * -gradient);
         }
         if let Some(gradient) = gradients.uniform_log_probs {
             add((p() - 1.0 / vocab) * -gradient);
         }
-        if let (Some(gradient), Some((divergence, ratio))) = (gradients.divergences, &self.divergence) {
-            add(p() * (ratio.clone() - divergence.clone()) * gradient);
+        if let (Some(gradient), Some((divergence, ratio))) = (gradients.divergences, divergence) {
+            add(p() * (ratio - divergence) * gradient);
         }
-        if let Some(gradient) = gradients.log_probs {
-            let spread = p() * -gradient.clone();
-            add(spread.scatter(1, self.tokens.clone(), gradient, IndexingUpdateOp::Add));
+        let Some(gradient) = gradients.log_probs else {
+            return total.unwrap_or_else(|| logits.zeros_like());
+        };
+        drop(logits);
+        // The last use of the probabilities, so that this happens in their memory.
+        let spread = probabilities * -gradient.clone();
+        let of_log_probs = spread.scatter(1, tokens, gradient, IndexingUpdateOp::Add);
+        match total {
+            Some(sum) => sum + of_log_probs,
+            None => of_log_probs,
         }
-        total.unwrap_or_else(|| self.logits.zeros_like())
     }
 }

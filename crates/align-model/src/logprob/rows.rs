@@ -21,13 +21,14 @@ pub(super) struct RowSums {
 }
 
 impl RowSums {
-    /// `logits`: `[rows, vocab]`.
-    pub(super) fn new(logits: &Tensor<2>) -> Self {
+    /// `logits`: `[rows, vocab]`; they come back, for the CPU reads them without a copy only if it is their one owner.
+    pub(super) fn new(logits: Tensor<2>) -> (Tensor<2>, Self) {
         #[cfg(feature = "flex")]
-        if in_host_memory::holds(logits) {
-            return in_host_memory::row_sums(logits.clone());
+        if in_host_memory::holds(&logits) {
+            return in_host_memory::row_sums(logits);
         }
-        Self::by_operations(logits)
+        let sums = Self::by_operations(&logits);
+        (logits, sums)
     }
 
     fn by_operations(logits: &Tensor<2>) -> Self {
@@ -66,7 +67,7 @@ mod in_host_memory {
         logits.dtype() == DType::F32 && logits.device() == Device::flex() && !logits.is_autodiff()
     }
 
-    pub(super) fn row_sums(logits: Tensor<2>) -> RowSums {
+    pub(super) fn row_sums(logits: Tensor<2>) -> (Tensor<2>, RowSums) {
         let ([rows, vocab], device) = (logits.dims(), logits.device());
         let data = logits.into_data();
         let values: &[f32] =
@@ -82,13 +83,14 @@ mod in_host_memory {
             Tensor::from_data(TensorData::new(values, [rows, 1]), &device)
         };
         let most_likely: Vec<i32> = sums.iter().map(|sums| sums.most_likely).collect();
-        RowSums {
+        let sums = RowSums {
             probabilities: Tensor::from_data(TensorData::new(probabilities, [rows, vocab]), &device),
             normaliser: column(|sums| sums.normaliser),
             entropies: column(|sums| sums.entropy),
             uniform_log_probs: column(|sums| sums.uniform_log_prob),
             most_likely: Tensor::from_data(TensorData::new(most_likely, [rows, 1]), &device),
-        }
+        };
+        (Tensor::from_data(data, &device), sums)
     }
 
     fn row(logits: &[f32], probabilities: &mut [f32]) -> Sums {
@@ -122,7 +124,7 @@ mod in_host_memory {
         fn one_pass_equals_the_operations() {
             let values: Vec<f32> = (0..600).map(|i| ((i * 37 % 101) as f32 - 50.0) / 7.0).collect();
             let logits = Tensor::<2>::from_data(TensorData::new(values, [3, 200]), &Device::flex());
-            let (a, b) = (row_sums(logits.clone()), RowSums::by_operations(&logits));
+            let (a, b) = (row_sums(logits.clone()).1, RowSums::by_operations(&logits));
             let close = |a: Tensor<2>, b: Tensor<2>| {
                 let (a, b) = (a.into_data(), b.into_data());
                 a.iter::<f32>().zip(b.iter::<f32>()).all(|(a, b)| (a - b).abs() <= 1e-5 * b.abs() + 1e-7)
@@ -136,7 +138,7 @@ mod in_host_memory {
         fn a_nan_reaches_every_sum() {
             let logits =
                 Tensor::<2>::from_data(TensorData::new(vec![1.0, f32::NAN], [1, 2]), &Device::flex());
-            let sums = row_sums(logits);
+            let (_, sums) = row_sums(logits);
             assert!(sums.normaliser.into_scalar::<f32>().is_nan());
         }
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Packing;
 use crate::{
+    causal_lm::Recompute,
     number::{Positive, UnitInterval},
     train::UpdateConfig,
 };
@@ -24,6 +25,8 @@ pub struct SftConfig {
     pub batch_size: NonZeroUsize,
     /// Rows a forward pass; fewer need less memory and change nothing else.
     pub micro_batch_size: NonZeroUsize,
+    /// What is computed twice to save memory; changes nothing else.
+    pub recompute: Recompute,
     /// Tokens a row, at most: of a sample, or of several packed together. TRL: 1024.
     pub max_length: NonZeroUsize,
     /// Which end of a longer sample is kept.
@@ -44,6 +47,7 @@ impl Default for SftConfig {
             duration: Duration::Epochs(Positive::new(3.0)),
             batch_size: EIGHT,
             micro_batch_size: EIGHT,
+            recompute: Recompute::default(),
             max_length: MAX_LENGTH,
             truncation: Truncation::default(),
             packing: None,

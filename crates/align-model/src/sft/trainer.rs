@@ -9,7 +9,7 @@ use super::{
     dft_loss, nll_loss, smoothed_nll_loss,
 };
 use crate::{
-    causal_lm::{CausalLm, DropoutSeed, PassOptions, TokenBatch},
+    causal_lm::{CausalLm, DropoutSeed, PassOptions, Recompute, TokenBatch},
     checkpoint::{Resumable, State, StateError},
     logprob::{LogProbPass, Targets, TokenScores},
     train::{Report, Step, Trains, UpdateError, Updates, restore_trained, save_trained},
@@ -48,6 +48,7 @@ pub struct SftTrainer<M> {
     model: Option<M>,
     loss: SftLoss,
     micro_batch_size: usize,
+    recompute: Recompute,
     updates: Updates,
     tokens_seen: u64,
     seed: u64,
@@ -142,6 +143,7 @@ impl<M: CausalLm> SftTrainer<M> {
             model: Some(model),
             loss: config.loss,
             micro_batch_size: config.micro_batch_size.get(),
+            recompute: config.recompute,
             updates: Updates::new(config.update.clone(), total_steps)?,
             tokens_seen: 0,
             seed: config.seed,
@@ -177,7 +179,7 @@ impl<M: CausalLm> SftTrainer<M> {
                 continue;
             }
             let dropout = Some(DropoutSeed::of(&[self.seed, self.updates.made(), index as u64]));
-            let options = PassOptions { dropout, ..PassOptions::default() };
+            let options = PassOptions { recompute: self.recompute, dropout };
             let pass = LogProbPass::forward_with(model, &tokens, &targets_here, options);
             let (of_pass, scores, losses) =
                 pass.backward_per_token(|scores| self.loss.per_token(scores) / targets as f64);

@@ -1,0 +1,70 @@
+//! Relations that any estimate has to satisfy; how near it comes is measured by `benches/compare.rs`.
+
+use std::path::Path;
+
+use super::*;
+use crate::pretrained::Architecture;
+use burn::tensor::Device;
+use proptest::prelude::*;
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+fn llama(layers: usize) -> DecoderConfig {
+    let json = serde_json::json!({
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": layers,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 300, "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5, "rope_theta": 1e4, "tie_word_embeddings": true,
+    });
+    let architecture = Architecture::from_json(Path::new("config.json"), json).unwrap();
+    architecture.random(&mut ChaCha8Rng::seed_from_u64(1), &Device::flex()).config().clone()
+}
+
+fn setup(recompute: Recompute) -> TrainingSetup {
+    TrainingSetup { trained: Trained::Everything, recompute, compute: ComputeDtype::Float32, copies: 0 }
+}
+
+proptest! {
+    #[test]
+    fn less_is_kept_where_more_is_recomputed(lengths in prop::collection::vec(1usize..700, 1..6), layers in 2usize..5) {
+        let (config, targets) = (llama(layers), lengths.iter().sum());
+        let pass = LargestPass { lengths: &lengths, targets };
+        let of = |recompute| MemoryEstimate::new(&config, &setup(recompute), &pass);
+        let (nothing, attention) = (of(Recompute::Nothing), of(Recompute::Attention));
+        prop_assert!(of(Recompute::Layers).kept < attention.kept && attention.kept < nothing.kept);
+        prop_assert!(of(Recompute::Layers).total(0) <= nothing.total(0));
+    }
+
+    #[test]
+    fn a_longer_batch_needs_no_less(mut lengths in prop::collection::vec(1usize..700, 1..6), more in 1usize..300) {
+        let config = llama(2);
+        let of = |lengths: &[usize], recompute| {
+            let pass = LargestPass { lengths, targets: lengths.iter().sum() };
+            MemoryEstimate::new(&config, &setup(recompute), &pass).total(0)
+        };
+        let before = lengths.clone();
+        lengths.push(more);
+        for recompute in [Recompute::Nothing, Recompute::Attention, Recompute::Layers] {
+            prop_assert!(of(&lengths, recompute) >= of(&before, recompute));
+        }
+    }
+}
+
+#[test]
+fn adapters_need_neither_gradients_nor_moments_of_the_model() {
+    let (config, pass) = (llama(3), LargestPass { lengths: &[100, 20], targets: 50 });
+    let adapters =
+        TrainingSetup { trained: Trained::Adapters { parameters: 1000 }, ..setup(Recompute::Nothing) };
+    let estimate = MemoryEstimate::new(&config, &adapters, &pass);
+    assert_eq!((estimate.gradients, estimate.moments, estimate.head_gradient), (4000, 8000, 0));
+    assert_eq!(estimate.weights, 4 * (parameters(&config) as u64 + 1000));
+    assert!(estimate.total(7) < MemoryEstimate::new(&config, &setup(Recompute::Nothing), &pass).total(7));
+}
+
+#[test]
+fn half_the_bytes_keep_less() {
+    let (config, pass) = (llama(3), LargestPass { lengths: &[900, 20], targets: 50 });
+    let full = MemoryEstimate::new(&config, &setup(Recompute::Nothing), &pass);
+    let half = TrainingSetup { compute: ComputeDtype::Bfloat16, copies: 1, ..setup(Recompute::Nothing) };
+    let half = MemoryEstimate::new(&config, &half, &pass);
+    assert!(half.kept < full.kept && half.weights == full.weights);
+    assert_eq!(half.copies, full.weights);
+}
