@@ -7,6 +7,7 @@ pub(crate) mod findings;
 pub(crate) mod history;
 pub(crate) mod interrupt;
 pub(crate) mod machine;
+pub(crate) mod memory;
 pub(crate) mod progress;
 pub(crate) mod report;
 pub(crate) mod samples;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use align_model::{
     checkpoint::CheckpointConfig,
+    decoder::ComputeDtype,
     device::DeviceName,
     pretrained::SavedDtype,
     sft::SftConfig,
@@ -38,6 +39,9 @@ pub(crate) struct SftRun {
     /// The adapter that is trained instead of the model; none unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) adapter: Option<AdapterTable>,
+    /// What is computed in which number format.
+    #[serde(default)]
+    pub(crate) memory: MemoryTable,
     /// When to evaluate; has a default where there is evaluation data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) evaluation: Option<EvaluationConfig>,
@@ -67,6 +71,14 @@ pub(crate) struct SaveTable {
     /// What is written of a model with an adapter; the adapter alone, unless given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) form: Option<SavedForm>,
+}
+
+/// How memory is saved; `sft.recompute` and `adapter.base` save more.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct MemoryTable {
+    /// Number format of activations and products; parameters and their updates are float32 in any case.
+    pub(crate) compute: ComputeDtype,
 }
 
 /// What is written of a model with an adapter.
@@ -154,6 +166,7 @@ impl SftRun {
             "total_steps": total_steps,
             "sft": serde_json::to_value(&self.sft)?,
             "adapter": serde_json::to_value(&self.adapter)?,
+            "memory": serde_json::to_value(&self.memory)?,
             "evaluation": serde_json::to_value(evaluation)?,
             "early_stopping": serde_json::to_value(&self.early_stopping)?,
             "ema": serde_json::to_value(&self.ema)?,

@@ -50,6 +50,13 @@ pub(crate) fn peak_memory() -> Option<u64> {
     u64::try_from(usage.max_rss()).ok().map(|peak| peak * unit).filter(|peak| *peak > 0)
 }
 
+/// The memory that this program holds now, in bytes.
+pub(crate) fn resident_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
 /// What may still be written where this path is or will be, in bytes.
 pub(crate) fn free_disk(path: &Path) -> Option<u64> {
     let whole = std::path::absolute(path).ok()?;

@@ -199,6 +199,7 @@ fn a_dry_run_says_everything_and_writes_nothing() {
             "what is a cat ⟦a cat is an animal <end>⟧",
             "none is longer than sft.max_length",
             "trained, 0 frozen",
+            "memory      about ",
             "disk ",
             "problems    none: the run can begin",
         ] {

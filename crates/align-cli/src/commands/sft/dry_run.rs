@@ -4,6 +4,8 @@ use std::io::IsTerminal as _;
 
 use align_model::{
     decoder::Decoder,
+    device::DeviceName,
+    memory::{LargestPass, MemoryEstimate, Trained, TrainingSetup},
     pretrained::SavedDtype,
     sft::{SftExample, SftRow, SftTrainer},
     tokenizer::SpecialTokenText,
@@ -17,6 +19,7 @@ use crate::{
     training::{
         dry_run::{Depth, Forecast, Parameters, seconds_of_steps},
         findings::{Findings, numbered},
+        machine, memory,
     },
 };
 
@@ -53,7 +56,12 @@ fn forecast(prepared: &Prepared, depth: Depth, findings: &mut Findings) {
     let Prepared { run, steps, rows, .. } = prepared;
     let passes = run.sft.batch_size.get().div_ceil(run.sft.micro_batch_size.get());
     println!("steps       {steps}, each of {} in {passes} passes", run.sft.batch_size);
+    let process = machine::resident_memory().unwrap_or(0);
     let Some(model) = findings.keep(prepared.load()) else { return };
+    let estimate = estimate(prepared, &model);
+    println!("memory      {}", memory::described(&estimate, process));
+    let fits = if run.device == DeviceName::FLEX { memory::check(&estimate, process) } else { Ok(()) };
+    let fits = findings.keep(fits).is_some();
     let saved_bytes = saved_bytes(prepared, &model);
     let trainer = SftTrainer::new(model, &run.sft, *steps).map_err(Into::into);
     let Some(trainer) = findings.keep(trainer) else { return };
@@ -66,7 +74,7 @@ fn forecast(prepared: &Prepared, depth: Depth, findings: &mut Findings) {
         out: run.out.clone(),
     };
     forecast.print_and_check(findings);
-    if depth == Depth::Fast {
+    if depth == Depth::Fast || !fits {
         return;
     }
     let micro_batch = &rows.rows[..run.sft.micro_batch_size.get().min(rows.rows.len())];
@@ -74,6 +82,28 @@ fn forecast(prepared: &Prepared, depth: Depth, findings: &mut Findings) {
     if let Some(pass) = pass {
         Forecast::print_time(pass * passes as f64, *steps);
     }
+}
+
+/// The memory of the largest pass.
+fn estimate(prepared: &Prepared, model: &Decoder) -> MemoryEstimate {
+    let run = &prepared.run;
+    let trained = match model.adapter_config() {
+        None => Trained::Everything,
+        Some(_) => Trained::Adapters { parameters: model.adapter_parameters().trained_count },
+    };
+    let setup = TrainingSetup {
+        trained,
+        recompute: run.sft.recompute,
+        compute: run.memory.compute,
+        copies: usize::from(run.ema.is_some()),
+    };
+    let mut rows: Vec<&SftRow> = prepared.rows.rows.iter().collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.tokens()));
+    let largest = &rows[..run.sft.micro_batch_size.get().min(rows.len())];
+    let sequences = largest.iter().flat_map(|row| &row.sequences);
+    let lengths: Vec<usize> = sequences.map(|sequence| sequence.tokens.len()).collect();
+    let targets = largest.iter().map(|row| row.targets()).sum();
+    MemoryEstimate::new(model.config(), &setup, &LargestPass { lengths: &lengths, targets })
 }
 
 /// The size of the result on the disk.

@@ -81,6 +81,7 @@ impl Prepared {
     /// Loads the weights of the model to start from and puts the adapter on, if there is one.
     pub(super) fn load(&self) -> Result<Decoder> {
         let model = self.base.checkpoint.load(&self.device).context("cannot load the model")?;
+        let model = model.with_compute_dtype(self.run.memory.compute).context("memory.compute")?;
         let family = self.base.checkpoint.architecture().family();
         match &self.run.adapter {
             Some(adapter) => adapter.attach(model, family, self.run.sft.seed),
