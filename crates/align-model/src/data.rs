@@ -8,12 +8,21 @@
 //! | [`SftRecord::PromptCompletion`], [`SftRecord::PromptCompletionChat`] | `prompt`, `completion` |
 //! | [`SftRecord::Conversation`] | `messages` |
 //! | [`SftRecord::Text`] | `text` |
+//! | [`PromptRecord`] | `prompt` |
+//! | [`PreferenceRecord`] | `chosen`, `rejected`, with `prompt` or without |
+//! | [`UnpairedRecord`] | `prompt`, `completion`, `label` |
+//! | [`StepwiseRecord`] | `prompt`, `completions`, `labels` |
 //!
 //! Conversational rows may also carry `tools` and `chat_template_kwargs`. Every other column is kept in
 //! [`Located::extra`]; [`extra_columns`] counts them for a run's summary. A column that is `null` counts as absent,
 //! because converters from columnar formats write one for every missing value.
 //!
-//! A new kind of record implements [`Record`]; the reader, the positions and the errors come for free.
+//! A [`DatasetConfig`] says which files are read, how they are written, which columns are meant and how several sources
+//! are mixed. [`read()`] reads it into memory, [`stream()`] record by record, [`Passes`] without end and shuffled;
+//! [`ShuffledBatches`] orders what is in memory. Both orders are functions of data, configuration and seed: a run resumes
+//! by skipping what it has seen.
+//!
+//! A new kind of record implements [`Record`]; formats, positions and errors come for free.
 
 mod config;
 mod error;

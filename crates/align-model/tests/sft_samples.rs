@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop at what they did not expect")]
 
-use std::{path::Path, str::FromStr, sync::Arc};
+use std::{num::NonZeroUsize, path::Path, str::FromStr, sync::Arc};
 
 use align_model::{
     chat::ChatTemplates,
@@ -148,4 +148,21 @@ fn a_prompt_that_merges_with_its_completion_is_counted() {
     let samples = samples(&SftConfig::default(), json!({ "prompt": "a b", "completion": "c d" })).unwrap();
     // "b" and "c" are one word now.
     assert_eq!((samples.uneven_boundaries, samples.examples[0].tokens.clone()), (1, vec![0, 5, 2, 8, 1]));
+}
+
+#[test]
+fn records_can_come_one_by_one() {
+    let tokenizer = tokenizer(None);
+    let config = SftConfig { max_length: NonZeroUsize::new(2).unwrap(), ..SftConfig::default() };
+    let tokenizer = SftTokenizer::new(&config, &tokenizer, None);
+    let records =
+        [json!({ "text": "a b c" }), json!({ "prompt": "a", "completion": "b" }), json!({ "text": "a" })]
+            .map(record);
+    let mut samples = SftSamples::default();
+    for record in &records {
+        samples.push(tokenizer.sample(record).unwrap());
+    }
+    assert_eq!(samples, tokenizer.samples(&records).unwrap());
+    assert_eq!((samples.truncated, samples.without_loss), (3, 1));
+    assert_eq!(tokenizer.sample(&records[1]).unwrap().example, None);
 }

@@ -69,7 +69,7 @@ pub enum DataError {
         source: io::Error,
     },
     /// The file holds no record at all.
-    #[error("{}: no records: the file is empty or has blank lines only", .path.display())]
+    #[error("{}: no records: the file is empty or holds no row", .path.display())]
     Empty {
         /// The file.
         path: PathBuf,
@@ -146,12 +146,16 @@ pub enum DataError {
         column: String,
     },
     /// A file is not a Parquet file, or damaged.
-    #[error("{}:{row}: not a readable Parquet file: {reason}", .path.display())]
+    #[error(
+        "{}{}: not a readable Parquet file: {reason}",
+        .path.display(),
+        .row.map_or_else(String::new, |row| format!(":{row}"))
+    )]
     Parquet {
         /// The file.
         path: PathBuf,
-        /// The row at which reading stopped, from 1; 0 for the file as a whole.
-        row: usize,
+        /// The row at which reading stopped, from 1, if it got that far.
+        row: Option<usize>,
         /// The reader's answer.
         reason: String,
     },

@@ -21,8 +21,8 @@ struct Source<R> {
     stream: SourceStream<R>,
     /// A later reading, where this source ran out before.
     again: Option<SourceStream<R>>,
-    /// One record ahead, so that the last one is known to be the last.
-    ahead: Option<Located<R>>,
+    /// One item ahead, so that the last one is known to be the last.
+    ahead: Option<Result<Located<R>, DataError>>,
     ran_out: bool,
 }
 
@@ -94,10 +94,10 @@ impl<R: Record> Source<R> {
     /// The next record; from the beginning again, where there is no more.
     fn next(&mut self, index: usize) -> Result<Located<R>, DataError> {
         let record = match self.ahead.take() {
-            Some(record) => record,
+            Some(item) => item?,
             None => self.first(index)?,
         };
-        self.ahead = self.again.as_mut().unwrap_or(&mut self.stream).next().transpose()?;
+        self.ahead = self.again.as_mut().unwrap_or(&mut self.stream).next();
         self.ran_out |= self.ahead.is_none();
         Ok(record)
     }

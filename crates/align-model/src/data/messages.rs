@@ -87,10 +87,10 @@ impl Place {
             "role" => &["from", "speaker", "author"],
             _ => &["value", "text", "message"],
         };
-        let hint = likely
-            .iter()
-            .find(|name| object.contains_key(**name))
-            .map(|name| format!("rename `{name}` to `{key}` in every message"));
+        let hint = likely.iter().find(|name| object.contains_key(**name)).map(|name| match *name {
+            "from" => "read the source with `transcript` = \"sharegpt\"".to_owned(),
+            name => format!("rename `{name}` to `{key}` in every message"),
+        });
         RecordError::MessageKey { column, message, key, keys: object.keys().cloned().collect(), hint }
     }
 }

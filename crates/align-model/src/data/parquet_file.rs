@@ -43,7 +43,7 @@ impl ParquetRows {
         check_ends(file, &content)?;
         let reader = guarded(|| SerializedFileReader::new(content)).map_err(|reason| DataError::Parquet {
             path: file.path.to_path_buf(),
-            row: 0,
+            row: None,
             reason,
         })?;
         Ok(Self { file: file.clone(), reader, group: None, next_group: 0, row: 0, is_over: false })
@@ -88,7 +88,7 @@ impl Iterator for ParquetRows {
             }
             Err(reason) => {
                 self.is_over = true;
-                Some(Err(Fault::File(DataError::Parquet { path, row: line, reason })))
+                Some(Err(Fault::File(DataError::Parquet { path, row: Some(line), reason })))
             }
         }
     }
@@ -117,9 +117,11 @@ fn check_ends(file: &DataFile, mut content: &File) -> Result<(), DataError> {
     let path = || file.path.to_path_buf();
     match read {
         Err(error) if error.raw_os_error().is_some() => Err(DataError::Read { path: path(), source: error }),
-        _ if start != MAGIC => {
-            Err(DataError::Parquet { path: path(), row: 0, reason: "it does not begin with PAR1".to_owned() })
-        }
+        _ if start != MAGIC => Err(DataError::Parquet {
+            path: path(),
+            row: None,
+            reason: "it does not begin with PAR1".to_owned(),
+        }),
         // The start's mark is not also the end's.
         Ok(length) if length > 8 && (end == MAGIC || end == b"PARE") => Ok(()),
         _ => Err(DataError::Truncated { path: path(), part: "Parquet footer" }),

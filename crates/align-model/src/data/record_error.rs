@@ -120,6 +120,15 @@ pub enum RecordError {
         /// The column.
         column: String,
     },
+    /// A cell is a list of messages as Python prints it.
+    #[error(
+        "column `{column}` holds messages as Python prints them: write the cells with `json.dumps`, or the data as JSONL or \
+         Parquet"
+    )]
+    PythonList {
+        /// The column.
+        column: String,
+    },
     /// A column holds bytes that are no text.
     #[error("column `{column}` holds bytes that are not text: drop it, or store it as a string")]
     Binary {

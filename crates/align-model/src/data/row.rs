@@ -71,6 +71,10 @@ impl Row {
         let value = self.columns.shift_remove(column);
         match spelled(value.as_ref()).or(value) {
             Some(Value::Array(list)) => parse_messages(column, list),
+            Some(Value::String(text)) if text.trim_start().starts_with("Human:") => {
+                let found = "a transcript (read the source with `transcript` = \"anthropic\")";
+                Err(RecordError::ColumnType { column, found, expected: "a list of messages" })
+            }
             other => Err(wrong_type(column, other.as_ref(), "a list of messages")),
         }
     }

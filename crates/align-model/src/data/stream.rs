@@ -24,7 +24,7 @@ pub struct RecordStream<R> {
 /// Where the next record comes from.
 enum Order<R> {
     Concatenate { sources: Vec<SourceStream<R>>, current: usize },
-    Interleave(Interleave<R>),
+    Interleave(Box<Interleave<R>>),
 }
 
 /// Reads a data set into memory.
@@ -74,7 +74,7 @@ pub(super) fn open<R: Record>(config: &DatasetConfig, pass: u64) -> Result<Recor
             Order::Concatenate { sources: sources.collect::<Result<_, _>>()?, current: 0 }
         }
         Combine::Interleave { stop, seed } => {
-            Order::Interleave(Interleave::open(&config.sources, stop, pass_rng(seed, pass))?)
+            Order::Interleave(Box::new(Interleave::open(&config.sources, stop, pass_rng(seed, pass))?))
         }
     };
     Ok(RecordStream { order })

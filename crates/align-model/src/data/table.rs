@@ -56,6 +56,7 @@ impl<B: BufRead> TableRows<B> {
     fn columns(&self, record: &ByteRecord) -> Result<Map<String, Value>, RecordError> {
         let cells = self.header.iter().zip(record);
         let column = |(name, cell): (&String, &[u8])| match std::str::from_utf8(cell) {
+            Ok(text) if is_python(text) => Err(RecordError::PythonList { column: name.clone() }),
             Ok(text) => Ok((name.clone(), cell_value(text))),
             Err(_) => Err(RecordError::CellNotUtf8 { column: name.clone() }),
         };
@@ -82,15 +83,13 @@ impl<B: BufRead> Iterator for TableRows<B> {
                 self.is_over = true;
                 return None;
             }
-            Err(error) => match error.kind() {
-                ErrorKind::UnequalLengths { expected_len, len, .. } => {
-                    RecordError::Cells { found: *len as usize, expected: *expected_len as usize }
-                }
-                _ => {
+            Err(error) => {
+                let ErrorKind::UnequalLengths { expected_len, len, .. } = error.kind() else {
                     self.is_over = true;
                     return Some(Err(Fault::File(failed(&self.file, error))));
-                }
-            },
+                };
+                RecordError::Cells { found: *len as usize, expected: *expected_len as usize }
+            }
         };
         let (path, line) = (self.file.path.to_path_buf(), self.line(&start));
         Some(Err(Fault::Row(DataError::Record { path, line, problem })))
@@ -143,6 +142,11 @@ fn cell_value(text: &str) -> Value {
         return Value::Array(list);
     }
     Value::String(text.to_owned())
+}
+
+/// Whether a cell is what Python prints for a list of messages: text for JSON, but hardly a text to learn.
+fn is_python(text: &str) -> bool {
+    text.trim_start().starts_with("[{'") && (text.contains("'role': ") || text.contains("'from': "))
 }
 
 fn is_message(value: &Value) -> bool {

@@ -249,6 +249,11 @@ fn columns_of_the_wrong_type_are_errors() {
         (json!({"text": 1}), "column `text` is a number, expected a string"),
         (json!({"messages": "hi"}), "column `messages` is a string, expected a list of messages"),
         (
+            json!({"messages": "\n\nHuman: hi"}),
+            "column `messages` is a transcript (read the source with `transcript` = \"anthropic\"), \
+             expected a list of messages",
+        ),
+        (
             json!({"prompt": {}, "completion": "a"}),
             "column `prompt` is an object, expected a string or a list of messages",
         ),
@@ -299,7 +304,7 @@ fn messages_need_role_and_content() {
         (
             json!({"from": "human", "value": "hi"}),
             "message 2 of column `messages` has no `role` (its keys: from, value): \
-             rename `from` to `role` in every message",
+             read the source with `transcript` = \"sharegpt\"",
         ),
         (json!({"content": "hi"}), "message 2 of column `messages` has no `role` (its keys: content)"),
         (

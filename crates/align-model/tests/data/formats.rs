@@ -115,8 +115,8 @@ fn compressed_files_may_have_several_members() {
 #[test]
 fn files_that_are_cut_off_or_not_compressed_say_so() {
     let files = Files::new();
-    let content: String =
-        (0..2000).map(|number| format!("{{\"text\": \"{}\"}}\n", number * number)).collect();
+    let rows = (0..2000).map(|number| json!({"text": (number * number).to_string()}).to_string());
+    let content = rows.collect::<Vec<_>>().join("\n");
     for (ending, part) in [("gz", "gzip stream"), ("zst", "zstd stream")] {
         let name = format!("a.jsonl.{ending}");
         let source = files.write(&name, &content);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use align_model::{
-    data::{Combine, DataError, DatasetConfig, Exhaustion, Located, SftRecord, SourceConfig, read},
+    data::{Combine, DataError, DatasetConfig, Exhaustion, Located, SftRecord, SourceConfig, read, stream},
     number::Positive,
 };
 use proptest::prelude::*;
@@ -95,4 +95,13 @@ fn an_error_of_one_source_ends_a_mixture() {
         let error = read::<SftRecord>(&DatasetConfig { sources, combine }).unwrap_err();
         assert!(matches!(&error, DataError::Empty { path } if path.ends_with("b.jsonl")), "{error}");
     }
+}
+
+#[test]
+fn an_error_comes_behind_the_records_before_it() {
+    let files = Files::new();
+    let sources = vec![files.write("a.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"}\n{}\n")];
+    let config = interleaved(sources, Exhaustion::FirstExhausted, 1);
+    let items: Vec<_> = stream::<SftRecord>(&config).unwrap().collect();
+    assert!(matches!(&items[..], [Ok(_), Ok(_), Err(DataError::Record { line: 3, .. })]), "{items:?}");
 }

@@ -136,9 +136,9 @@ impl Text {
         let path = || file.path.to_path_buf();
         let text = std::str::from_utf8(&self.bytes).map_err(|error| {
             let before = &self.bytes[..error.valid_up_to()];
-            let breaks = before.iter().filter(|byte| **byte == b'\n').count();
-            let column = before.rsplit(|byte| *byte == b'\n').next().map_or(0, <[u8]>::len) + 1;
-            let (line, column) = self.place(breaks + 1, column);
+            let lines: Vec<&[u8]> = before.split(|byte| *byte == b'\n').collect();
+            let column = lines.last().map_or(0, |line| line.len()) + 1;
+            let (line, column) = self.place(lines.len(), column);
             DataError::NotUtf8 { path: path(), line, column }
         })?;
         serde_json::from_str(text).map_err(|error| {

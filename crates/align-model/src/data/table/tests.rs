@@ -59,7 +59,7 @@ fn errors_name_line_and_column() {
         (b"caf\xe9\na\n", ":1:4: not valid UTF-8"),
         (
             b"messages\n\"[{'role': 'user'}]\"\n",
-            ":2: column `messages` is a string, expected a list of messages",
+            ":2: column `messages` holds messages as Python prints them: write",
         ),
         (b"txt\na\n", ":2: found only the column `txt`"),
     ];
