@@ -1,5 +1,7 @@
 //! What can be said on the command line.
 
+mod data;
+
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use align_model::{
@@ -10,6 +12,8 @@ use align_model::{
 use clap::{Args, Parser, Subcommand};
 
 use crate::run_file::Override;
+
+pub(crate) use data::{DataArguments, DataCommand, InspectArguments};
 
 /// Aligns language models: fine-tunes them, lets them write, talks to them.
 ///
@@ -29,6 +33,7 @@ pub(crate) enum Command {
     Sft(SftArguments),
     Generate(GenerateArguments),
     Chat(ChatArguments),
+    Data(DataArguments),
     Quickstart(QuickstartArguments),
 }
 

@@ -15,6 +15,7 @@
 //! | what models say | [`logprob`], [`generate`] |
 //! | training | [`train`] |
 //! | fine-tuning | [`sft`] |
+//! | looking at data | [`inspect`] |
 //!
 //! # Features
 //! No backend is enabled by default: `flex` (CPU), `wgpu`, `vulkan`, `metal`, `cuda`, `rocm`, each forwarded to burn, and
@@ -57,3 +58,5 @@ pub mod generate;
 pub mod train;
 
 pub mod sft;
+
+pub mod inspect;
