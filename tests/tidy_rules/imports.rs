@@ -8,13 +8,14 @@ use super::{
 };
 
 /// From the lowest layer to the highest.
-const LAYERS: [&[&str]; 6] = [
+const LAYERS: [&[&str]; 7] = [
     &["number", "masked", "device", "hub"],
     &["tokenizer", "chat", "data"],
     &["decoder", "causal_lm", "pretrained", "adapter"],
     &["logprob", "generate", "memory"],
     &["train", "checkpoint", "record"],
     &["sft"],
+    &["inspect"],
 ];
 
 /// Imports that point upwards, and modules that are in no layer.

@@ -1,5 +1,7 @@
 //! What can be said on the command line.
 
+mod data;
+
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use align_model::{
@@ -13,6 +15,8 @@ use crate::{
     run_file::Override,
     training::{directory::Entry, dry_run::Depth},
 };
+
+pub(crate) use data::{DataArguments, DataCommand, InspectArguments};
 
 /// Aligns language models: fine-tunes them, lets them write, talks to them.
 ///
@@ -34,6 +38,7 @@ pub(crate) enum Command {
     Sft(SftArguments),
     Generate(GenerateArguments),
     Chat(ChatArguments),
+    Data(DataArguments),
     Quickstart(QuickstartArguments),
 }
 

@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Command::Sft(args) => commands::sft::run(&args),
         Command::Generate(args) => commands::generate::run(&args),
         Command::Chat(args) => commands::chat::run(&args),
+        Command::Data(args) => commands::data::run(&args),
         Command::Quickstart(args) => commands::quickstart::run(&args),
     };
     match done {

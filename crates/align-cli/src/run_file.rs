@@ -64,7 +64,8 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path, overrides: &[Override]) -> 
     parse(&text, path, overrides)
 }
 
-fn parse<T: DeserializeOwned>(text: &str, path: &Path, overrides: &[Override]) -> Result<T> {
+/// As [`read`], of a text; `path` is only for messages.
+pub(crate) fn parse<T: DeserializeOwned>(text: &str, path: &Path, overrides: &[Override]) -> Result<T> {
     // Each override stands behind the file and behind those before it, so that an error's position tells whose it is.
     let mut end = text.len();
     let mut lines = Vec::new();

@@ -15,6 +15,7 @@
 //! | what models say, what passes cost | [`logprob`], [`generate`], [`memory`] |
 //! | training | [`checkpoint`], [`train`] |
 //! | fine-tuning | [`sft`] |
+//! | looking at data | [`inspect`] |
 //!
 //! # Features
 //! No backend is enabled by default: `flex` (CPU), `wgpu`, `vulkan`, `metal`, `cuda`, `rocm`, each forwarded to burn, and
@@ -66,3 +67,5 @@ pub mod memory;
 pub mod train;
 
 pub mod sft;
+
+pub mod inspect;
