@@ -7,6 +7,8 @@
 //! The model is Bengio's of 2003 in small: a token is predicted from the two before it, through one hidden layer. It is
 //! trained by the same trainer as a transformer, with the same losses, schedules and hooks.
 
+#![allow(clippy::print_stdout, reason = "a program talks to its user")]
+
 use std::error::Error;
 
 use align_kit::model::{

@@ -5,6 +5,8 @@
 //! cargo run --release --example custom_hook [MODEL]
 //! ```
 
+#![allow(clippy::print_stdout, reason = "a program talks to its user")]
+
 use std::{error::Error, path::Path};
 
 use align_kit::model::{

@@ -7,6 +7,8 @@
 //!
 //! The objective is one that no trainer here has: the likelihood of the data, less a bonus for staying undecided.
 
+#![allow(clippy::print_stdout, reason = "a program talks to its user")]
+
 use std::{error::Error, path::Path};
 
 use align_kit::model::{

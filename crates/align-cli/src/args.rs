@@ -23,7 +23,7 @@ pub(crate) use data::{DataArguments, DataCommand, InspectArguments};
 /// A model is a Hugging Face directory (config.json, safetensors, tokenizer.json), a GGUF file with its tokenizer
 /// inside, or a model of the Hugging Face Hub by its name: owner/name, owner/name@revision, owner/name:file.gguf. What
 /// exists here is never looked for on the Hub. Everything runs on this machine; the Hub is asked for downloads alone, at
-/// HF_ENDPOINT, as HF_TOKEN, into HF_HUB_CACHE, and not at all where HF_HUB_OFFLINE is 1.
+/// `HF_ENDPOINT`, as `HF_TOKEN`, into `HF_HUB_CACHE`, and not at all where `HF_HUB_OFFLINE` is 1.
 #[derive(Debug, Parser)]
 #[command(name = "align", version, arg_required_else_help = true)]
 pub(crate) struct Arguments {

@@ -184,7 +184,10 @@ fn resolve(from: &str, target: &str) -> Option<String> {
 pub(super) fn transport_error(url: &str, error: &ureq::Error) -> HubError {
     use ureq::Error::{BadUri, HostNotFound, InvalidProxyUrl, Rustls, Tls};
     let (url, reason) = (url.to_string(), error.to_string());
+    // The standard library has no kind for a name that cannot be resolved, only these words.
+    let nameless = reason.contains("failed to lookup address");
     match error {
+        _ if nameless => HubError::Unreachable { url, reason },
         HostNotFound | Tls(_) | Rustls(_) | BadUri(_) | InvalidProxyUrl => {
             HubError::Unreachable { url, reason }
         }

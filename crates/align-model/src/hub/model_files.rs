@@ -41,7 +41,8 @@ pub(super) fn weights<'a>(
     if let Some(file) = part.and_then(|part| files.iter().find(|file| *file == part)) {
         return Ok(Weights::Gguf(file));
     }
-    let mut models: Vec<&str> = files.iter().map(String::as_str).filter(|file| is_gguf(file)).collect();
+    let mut models: Vec<&str> =
+        files.iter().map(String::as_str).filter(|file| has_extension(file, "gguf")).collect();
     if let Some(part) = part {
         let everything = models.clone();
         models.retain(|file| file.to_lowercase().contains(&part.to_lowercase()));
@@ -64,8 +65,8 @@ pub(super) fn weights<'a>(
 /// The files that are read besides the weights.
 pub(super) fn companions(files: &[String]) -> impl Iterator<Item = &String> {
     files.iter().filter(|file| {
-        let template = file.strip_prefix(TEMPLATES).is_some_and(|name| name.ends_with(".jinja"));
-        COMPANIONS.contains(&file.as_str()) || template
+        let is_template = file.starts_with(TEMPLATES) && has_extension(file, "jinja");
+        COMPANIONS.contains(&file.as_str()) || is_template
     })
 }
 
@@ -90,8 +91,8 @@ fn choice(repository: &str, problem: String, choices: &[&str]) -> HubError {
     HubError::Choice { repository: repository.into(), problem, choices }
 }
 
-fn is_gguf(file: &str) -> bool {
-    Path::new(file).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+fn has_extension(file: &str, extension: &str) -> bool {
+    Path::new(file).extension().is_some_and(|found| found.eq_ignore_ascii_case(extension))
 }
 
 #[cfg(test)]

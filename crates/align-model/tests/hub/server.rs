@@ -202,16 +202,11 @@ impl State {
     fn hub(&self, seen: &Seen) -> Answer {
         let path = seen.path.trim_start_matches('/');
         let not_found = |code: &str| Answer::new(404, format!("x-error-code: {code}\r\n"), "");
-        let (repository, rest) = match path.strip_prefix("api/") {
-            Some(api) => {
-                let Some((name, revision)) = api.split_once("/revision/") else { return not_found("") };
-                (name.trim_start_matches("models/"), Err(revision))
-            }
-            None => {
-                let Some((name, file)) = path.split_once("/resolve/") else { return not_found("") };
-                (name, Ok(file))
-            }
-        };
+        let api = path.strip_prefix("api/");
+        let (path, between) = (api.unwrap_or(path), if api.is_some() { "/revision/" } else { "/resolve/" });
+        let Some((repository, rest)) = path.split_once(between) else { return not_found("") };
+        let repository = repository.trim_start_matches("models/");
+        let rest = if api.is_some() { Err(rest) } else { Ok(rest) };
         if let Some(name) = repository.strip_prefix("old/") {
             let location = seen.path.replace(&format!("old/{name}"), &format!("new/{name}"));
             return Answer::new(307, format!("location: {location}\r\n"), "");

@@ -117,9 +117,9 @@ fn collect(directory: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
     for entry in entries.flatten() {
         let path = entry.path();
         if path.is_dir() {
-            collect(&path, found)
+            collect(&path, found);
         } else {
-            found.push((path.clone(), fs::read(path).unwrap()))
+            found.push((path.clone(), fs::read(path).unwrap()));
         }
     }
 }
