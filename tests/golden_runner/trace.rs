@@ -14,7 +14,7 @@ use align_model::{
 use burn::{
     module::{Module, ModuleVisitor, Param},
     optim::{GradientsAccumulator, GradientsParams},
-    tensor::{Device, Tensor},
+    tensor::Tensor,
 };
 use serde_json::Value;
 
@@ -48,7 +48,7 @@ pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
 
 fn sft(file: &GoldenFile, check: &mut Check) {
     let checkpoint = Checkpoint::open(&file.directory.join(text(&file.json, "model"))).unwrap();
-    let device = Device::flex().autodiff();
+    let device = super::device().autodiff();
     let model = checkpoint.load(&device).unwrap();
     let family = checkpoint.architecture().family();
     let config = config(&file.json["config"]);
