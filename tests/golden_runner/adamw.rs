@@ -4,7 +4,6 @@ use align_model::{
     number::{NonNegative, Positive, ProperFraction},
     train::{AdamW, AdamWConfig, WeightDecayOn},
 };
-use burn::tensor::Device;
 use serde_json::Value;
 
 use super::{
@@ -37,7 +36,7 @@ fn steps(start: &Value, case: &Value, precision: &str, check: &mut Check) {
         weight_decay: NonNegative::new(number(&settings["weight_decay"])),
         weight_decay_on: WeightDecayOn::Named(names(&case["weight_decay_applies_to"])),
     });
-    let (names, mut bag) = Bag::of(start, &Device::flex().autodiff());
+    let (names, mut bag) = Bag::of(start, &super::device().autodiff());
     // The files call a tensor by its own name, the model by its place.
     let place = |name: &str| format!("tensors.{}", names.iter().position(|n| n == name).unwrap());
     optimiser = AdamW::new(AdamWConfig {

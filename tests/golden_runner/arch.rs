@@ -4,7 +4,7 @@ use align_model::{
     causal_lm::{CausalLm, TokenBatch},
     pretrained::{Checkpoint, HostTensor, SafetensorsWeights, WeightSource},
 };
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use serde_json::Value;
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
 const TOLERANCE: Tolerance = Tolerance::Absolute(1e-4);
 
 pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
-    let device = Device::flex();
+    let device = super::device();
     let checkpoint = Checkpoint::open(&file.directory.join(text(&file.json, "model_dir"))).unwrap();
     let model = checkpoint.load(&device).unwrap();
     let arrays =

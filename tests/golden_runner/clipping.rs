@@ -33,7 +33,7 @@ impl Bag {
     pub fn gradients(&self, names: &[String], values: &Value) -> GradientsParams {
         let mut gradients = GradientsParams::new();
         for (param, name) in self.tensors.iter().zip(names) {
-            gradients.register(param.id, tensor(&values[name], &Device::flex()));
+            gradients.register(param.id, tensor(&values[name], &super::device()));
         }
         gradients
     }
@@ -53,7 +53,7 @@ fn tensor(values: &Value, device: &Device) -> Tensor<1> {
 pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     for case in file.json["cases"].as_array().unwrap() {
         check.case();
-        let (names, bag) = Bag::of(&case["grads"], &Device::flex());
+        let (names, bag) = Bag::of(&case["grads"], &super::device());
         let gradients = bag.gradients(&names, &case["grads"]);
         let (gradients, norm) = clip_gradient_norm(gradients, &bag, number(&case["max_norm"]));
         check.close_scalar(

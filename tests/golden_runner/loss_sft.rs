@@ -51,7 +51,7 @@ impl CausalLm for Given {
 }
 
 pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
-    let device = Device::flex().autodiff();
+    let device = super::device().autodiff();
     let inputs = &file.json["inputs"];
     let labels = rows(&inputs["labels"]);
     let vocab = inputs["logits"][0][0].as_array().unwrap().len();

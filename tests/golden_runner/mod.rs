@@ -19,9 +19,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use align_model::{
     decoder::Decoder,
+    device::DeviceName,
     generate::{Decoding, GenerationConfig, SamplingConfig, generate},
 };
 
+use burn::tensor::Device;
 pub use check::{Check, Tolerance};
 pub use file::GoldenFile;
 
@@ -46,6 +48,12 @@ fn run(file: &GoldenFile, check: &mut Check) -> Covered {
         "" => Err("the file names no kind".into()),
         other => Err(format!("no runner for kind {other}")),
     }
+}
+
+/// The device that `ALIGN_TEST_DEVICE` names (the cargo feature of its backend must be on), or the CPU.
+fn device() -> Device {
+    let name = std::env::var("ALIGN_TEST_DEVICE").unwrap_or_else(|_| "flex".into());
+    name.parse::<DeviceName>().unwrap().open().unwrap()
 }
 
 /// Greedy continuations of so many tokens.

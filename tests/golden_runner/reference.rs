@@ -8,7 +8,7 @@ use align_model::{
     pretrained::{Checkpoint, SafetensorsWeights, WeightSource},
     tokenizer::{SpecialTokenText, SpecialTokens, Tokenizer},
 };
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use serde_json::Value;
 
 use super::{
@@ -27,7 +27,7 @@ pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
         name if name.starts_with("smollm2") => smollm2().ok_or("ALIGN_SMOLLM2 names no model")?,
         name => Checkpoint::open(&file.directory.join(name)).unwrap(),
     };
-    let model = checkpoint.load(&Device::flex()).unwrap();
+    let model = checkpoint.load(&super::device()).unwrap();
     let tokenizer = checkpoint.tokenizer().unwrap();
     let list = |key: &str| file.json[key].as_array().cloned().unwrap_or_default();
     let arrays =

@@ -15,7 +15,7 @@ use align_model::{
 use burn::{
     module::{Module, ModuleVisitor, Param},
     optim::{GradientsAccumulator, GradientsParams},
-    tensor::{Device, Tensor},
+    tensor::Tensor,
 };
 use serde_json::Value;
 
@@ -46,7 +46,7 @@ pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
 
 fn sft(file: &GoldenFile, check: &mut Check) {
     let checkpoint = Checkpoint::open(&file.directory.join(text(&file.json, "model"))).unwrap();
-    let device = Device::flex().autodiff();
+    let device = super::device().autodiff();
     let family = checkpoint.architecture().family();
     let model = with_adapter(file, checkpoint.load(&device).unwrap(), family);
     let config = config(&file.json["config"]);

@@ -156,12 +156,21 @@ impl DeviceName {
         }
     }
 
+    /// Opens the device, or hands out the one that this process has opened before: burn starts each only once.
     #[cfg(any(feature = "vulkan", feature = "metal", feature = "wgpu"))]
     fn open_graphics(self, api: burn::tensor::wgpu::WgpuBackend) -> Result<Device, DeviceError> {
         use burn::tensor::DeviceKind;
+        static OPENED: std::sync::Mutex<Vec<(DeviceName, Device)>> = std::sync::Mutex::new(Vec::new());
+        let mut opened = OPENED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some((_, device)) = opened.iter().find(|(name, _)| *name == self) {
+            return Ok(device.clone());
+        }
         let kind = self.index.map_or(DeviceKind::DefaultDevice, DeviceKind::DiscreteGpu);
         let options = Device::wgpu_options().device_kind(kind).graphics_api(api);
-        options.init().map_err(|e| DeviceError::Absent { name: self.to_string(), reason: e.to_string() })
+        let absent = |e| DeviceError::Absent { name: self.to_string(), reason: format!("{e}") };
+        let device = options.init().map_err(absent)?;
+        opened.push((self, device.clone()));
+        Ok(device)
     }
 
     #[cfg(any(feature = "cuda", feature = "rocm"))]
@@ -233,6 +242,17 @@ mod tests {
     #[test]
     fn flex_opens() {
         assert_eq!(parse("flex").unwrap().open().unwrap(), Device::flex());
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn a_graphics_device_opens_more_than_once() {
+        let open = || parse("wgpu").unwrap().open();
+        match (open(), open()) {
+            (Ok(first), Ok(second)) => assert_eq!(first, second),
+            (Err(first), Err(second)) => assert_eq!(first, second),
+            (first, second) => panic!("{first:?}, then {second:?}"),
+        }
     }
 
     #[test]
