@@ -52,6 +52,10 @@ impl<'a> HiddenPass<'a> {
             return Self { hidden, backward: None };
         }
         Self::new(hidden.clone().inner(), move |gradient| {
+            if !hidden.is_tracked() {
+                // Nothing below the head is trained.
+                return GradientsParams::new();
+            }
             let surrogate = (hidden * Tensor::from_inner(gradient)).sum();
             GradientsParams::from_grads(surrogate.backward(), model)
         })
