@@ -9,8 +9,8 @@ the tensors `input_ids` [n] and `logits` [n, vocab] of a safetensors file; with 
 into which the adapter was merged. Everything is computed in f32 on the CPU. The exit status is 1 if a check fails, which
 for logits means a difference of more than 1e-4.
 
-With --make, PEFT writes an adapter with random matrices into ADAPTER_DIR instead, and its logits beside it, in
-logits.safetensors, for a program that reads PEFT's files.
+With --make, PEFT writes an adapter with random matrices into ADAPTER_DIR instead, and beside it, in logits.safetensors,
+its logits and the gradients of the mean negative log-likelihood of the same ids, for a program that reads PEFT's files.
 
 Needs torch, transformers, peft and safetensors.
 """
@@ -107,8 +107,14 @@ def make(arguments) -> bool:
             parameter.data *= 1 + 0.1 * torch.randn_like(parameter)
     model.save_pretrained(arguments.adapter)
     ids = spread_ids(base)
-    logits = logits_of(model, ids).contiguous()
-    save_file({"input_ids": ids, "logits": logits}, arguments.adapter / "logits.safetensors")
+    logits = model(input_ids=ids[None]).logits[0]
+    torch.nn.functional.cross_entropy(logits[:-1], ids[1:]).backward()
+    arrays = {"input_ids": ids, "logits": logits.detach().contiguous()}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            name = name.replace(".default", "").replace("magnitude_vector.weight", "magnitude_vector")
+            arrays[f"gradient.{name}"] = parameter.grad
+    save_file(arrays, arguments.adapter / "logits.safetensors")
     print(f"{arguments.adapter}: rank {arguments.rank}, {'DoRA' if arguments.dora else 'LoRA'}")
     return True
 

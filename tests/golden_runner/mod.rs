@@ -1,6 +1,7 @@
 //! One runner a kind of golden file.
 
 mod adamw;
+mod adapter;
 mod arch;
 mod chat_template;
 mod check;
@@ -34,6 +35,7 @@ pub type Covered = Result<(), String>;
 fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     match file.kind() {
         "arch" => arch::run(file, check),
+        "adapter" => adapter::run(file, check),
         "adamw" => adamw::run(file, check),
         "clipping" => clipping::run(file, check),
         "sampling" => sampling::run(file, check),

@@ -97,7 +97,11 @@ fn sft(file: &GoldenFile, check: &mut Check) {
 /// The model with the adapter that the trace begins with, if it has one.
 fn with_adapter(file: &GoldenFile, model: Decoder, family: Family) -> Decoder {
     let directory = file.directory.join(format!("{}_initial_adapter", file.name));
-    if directory.exists() { SavedAdapter::open(&directory).unwrap().apply(model, family).unwrap() } else { model }
+    if directory.exists() {
+        SavedAdapter::open(&directory).unwrap().apply(model, family).unwrap()
+    } else {
+        model
+    }
 }
 
 fn config(json: &Value) -> SftConfig {
@@ -217,10 +221,10 @@ fn compare_all(
 }
 
 /// Collects parameters, or their gradients, by path.
-struct Values<'a> {
-    path: Vec<String>,
-    gradients: Option<&'a GradientsParams>,
-    found: &'a mut HashMap<String, Vec<f64>>,
+pub(super) struct Values<'a> {
+    pub(super) path: Vec<String>,
+    pub(super) gradients: Option<&'a GradientsParams>,
+    pub(super) found: &'a mut HashMap<String, Vec<f64>>,
 }
 
 impl ModuleVisitor for Values<'_> {

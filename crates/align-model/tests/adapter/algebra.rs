@@ -2,6 +2,7 @@
 
 use align_model::{
     adapter::{AdapterError, AdapterInitialization, AdapterKind, LoraConfig, Scaling, Targets},
+    causal_lm::{CausalLm, DropoutSeed, PassOptions},
     decoder::Weight,
     number::{Positive, ProperFraction},
 };
@@ -9,7 +10,8 @@ use burn::module::Module;
 use proptest::prelude::*;
 
 use crate::models::{
-    FAMILIES, adapted, distance, family, kinds, logits, logits_with_dropout, lora, model, randomized, rng,
+    FAMILIES, adapted, batch, distance, family, kinds, logits, logits_with_dropout, lora, model, randomized,
+    rng,
 };
 
 #[test]
@@ -57,7 +59,7 @@ fn training_mode_computes_the_same() {
         let plain = adapted("gpt_neox", &config);
         let tracked = plain.clone().train();
         assert_eq!(logits(&tracked.valid()), logits(&plain));
-        assert_eq!(logits(&tracked), logits(&plain));
+        assert!(distance(&logits(&tracked), &logits(&plain)) < 1e-5);
         let merged = tracked.merge_adapter().unwrap();
         assert!(distance(&logits(&merged), &logits(&plain)) < 1e-5);
     }
@@ -92,7 +94,7 @@ fn fresh_matrices_have_pefts_spread() {
         let rank = 200.try_into().unwrap();
         let config = LoraConfig { initialization, rank, ..lora(AdapterKind::Lora) };
         let fresh = model("llama").with_adapter(family("llama"), &config, &mut rng(0)).unwrap();
-        let adapter = fresh.layers[0].attention.query.adapter.unwrap();
+        let adapter = fresh.layers[0].attention.query.adapter.as_ref().unwrap();
         let a: Vec<f32> = adapter.a.val().into_data().try_into_vec().unwrap();
         assert!(a.iter().all(|value| f64::from(value.abs()) <= bound));
         let deviation = (a.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>() / a.len() as f64).sqrt();
@@ -106,7 +108,7 @@ fn dropout_acts_in_training_passes_alone_and_repeats() {
     for kind in [AdapterKind::Lora, AdapterKind::Dora] {
         let config = LoraConfig { dropout: ProperFraction::new(0.4), ..lora(kind) };
         let dropping = adapted("gpt2", &config).train();
-        let keeping = adapted("gpt2", &lora(kind));
+        let keeping = adapted("gpt2", &lora(kind)).train();
         assert_eq!(logits(&dropping), logits(&keeping), "scoring drops nothing");
         let once = logits_with_dropout(&dropping, 7);
         assert_eq!(once, logits_with_dropout(&dropping, 7));
@@ -126,9 +128,8 @@ fn dropout_keeps_the_mean() {
     };
     let dropping = adapted("llama", &config);
     let sample = |seed| {
-        use align_model::causal_lm::{CausalLm, DropoutSeed, PassOptions};
         let options = PassOptions { dropout: Some(DropoutSeed(seed)), ..PassOptions::default() };
-        let hidden = dropping.training_pass(&crate::models::batch(), options).hidden();
+        let hidden = dropping.training_pass(&batch(), options).hidden();
         hidden.into_data().try_into_vec::<f32>().unwrap()
     };
     let rounds = 2000;
@@ -138,8 +139,7 @@ fn dropout_keeps_the_mean() {
     }
     // The final norm bends the mean a little.
     let mean: Vec<f32> = mean.into_iter().map(|value| value as f32).collect();
-    use align_model::causal_lm::CausalLm;
-    let expected: Vec<f32> = dropping.hidden(&crate::models::batch()).into_data().try_into_vec().unwrap();
+    let expected: Vec<f32> = dropping.hidden(&batch()).into_data().try_into_vec().unwrap();
     assert!(distance(&mean, &expected) < 0.05, "{}", distance(&mean, &expected));
 }
 

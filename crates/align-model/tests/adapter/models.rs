@@ -92,7 +92,7 @@ struct Randomize(ChaCha8Rng);
 
 impl ModuleMapper for Randomize {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if !param.lazy_is_require_grad() && !param.clone().train().is_require_grad() {
+        if !param.clone().train().is_require_grad() {
             return param;
         }
         param.map(|old| {
