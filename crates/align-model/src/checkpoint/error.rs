@@ -80,7 +80,7 @@ pub enum CheckpointError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: StateError,
+        source: Box<StateError>,
     },
     /// No checkpoint of a whole run had the metric by which the best is chosen.
     #[error("`keep_best.metric` = \"{metric}\": no checkpoint had such a metric; the last one had {known}")]

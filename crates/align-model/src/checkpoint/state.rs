@@ -37,7 +37,7 @@ pub struct StateTensor {
 enum Values {
     Host(Vec<f32>),
     /// A handle: it is read when it is written to the disk, so that the host never holds all tensors at once.
-    Device(Tensor<1>),
+    Device(Box<Tensor<1>>),
 }
 
 /// A state does not fit what it is to restore, or could not be collected.
@@ -102,7 +102,7 @@ impl StateTensor {
     pub fn from_tensor<const D: usize>(tensor: Tensor<D>) -> Self {
         let plain = if tensor.is_autodiff() { tensor.inner() } else { tensor };
         let (shape, count) = (plain.dims().to_vec(), plain.shape().num_elements());
-        Self { shape, values: Values::Device(plain.reshape([count])) }
+        Self { shape, values: Values::Device(Box::new(plain.reshape([count]))) }
     }
 
     /// Its shape.
@@ -129,7 +129,7 @@ impl StateTensor {
     pub fn read(&self) -> Result<Cow<'_, [f32]>, TensorReadError> {
         match &self.values {
             Values::Host(values) => Ok(Cow::Borrowed(values)),
-            Values::Device(tensor) => Ok(Cow::Owned(tensor.clone().try_into_vec_as::<f32>()?)),
+            Values::Device(tensor) => Ok(Cow::Owned((**tensor).clone().try_into_vec_as::<f32>()?)),
         }
     }
 

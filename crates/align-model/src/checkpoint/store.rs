@@ -116,6 +116,7 @@ impl CheckpointStore {
     }
 
     /// All checkpoints that are thought to be intact, oldest first.
+    #[must_use]
     pub fn manifests(&self) -> impl DoubleEndedIterator<Item = &Manifest> {
         self.intact.values()
     }
@@ -293,12 +294,14 @@ impl CheckpointStore {
     ) -> Result<CheckpointFile, CheckpointError> {
         let path = directory.join(name);
         let failed = |source| io_error("write", &path, source);
-        let mut file = Recorded::new(self.storage.create(&path).map_err(failed)?);
-        fill(&mut file).map_err(|error| match error {
+        let mut written = Recorded::new(self.storage.create(&path).map_err(failed)?);
+        fill(&mut written).map_err(|error| match error {
             WriteError::Io(source) => failed(source),
-            WriteError::State(source) => CheckpointError::State { path: directory.into(), source },
+            WriteError::State(source) => {
+                CheckpointError::State { path: directory.into(), source: Box::new(source) }
+            }
         })?;
-        file.finish().map_err(failed)
+        written.finish().map_err(failed)
     }
 
     /// Removes what is neither among the newest nor the best.

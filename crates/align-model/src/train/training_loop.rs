@@ -19,9 +19,12 @@ pub struct TrainingLoop<'a, S, I> {
     total_steps: u64,
     start: Start,
     stop: StopSignal,
-    describe: Option<Box<dyn Fn(&I) -> String + 'a>>,
+    describe: Option<Describe<'a, I>>,
     checkpoints: Option<Checkpoints<'a, S>>,
 }
+
+/// Says what a batch is made of.
+type Describe<'a, I> = Box<dyn Fn(&I) -> String + 'a>;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Start {
@@ -137,7 +140,7 @@ impl<'a, S, I> TrainingLoop<'a, S, I> {
         let mut state = checkpoints.store.read_state(manifest.step)?;
         restore(&mut state, trainer, hooks)
             .and_then(|()| state.finish())
-            .map_err(|source| CheckpointError::State { path, source })?;
+            .map_err(|source| CheckpointError::State { path, source: Box::new(source) })?;
         checkpoints.last = Some(manifest.step);
         let (step, batches_taken, finished) = (manifest.step, manifest.batches_taken, manifest.finished);
         self.start = Start { step, batches_taken, finished };
@@ -312,6 +315,7 @@ impl<S> Checkpoints<'_, S> {
     ) -> Result<Manifest, CheckpointError> {
         let step = place.step;
         let collected = collect(trainer, self.save, hooks)
+            .map_err(Box::new)
             .map_err(|source| CheckpointError::State { path: self.store.path(step), source })?;
         let manifest = self.store.save(place, &collected)?.clone();
         self.last = Some(step);
