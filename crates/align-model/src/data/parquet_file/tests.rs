@@ -6,12 +6,14 @@ use parquet::{
     file::{properties::WriterProperties, writer::SerializedFileWriter},
     schema::parser::parse_message_type,
 };
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::super::{
-    DataError, DatasetConfig, PreferenceRecord, RecordError, SftRecord, SourceConfig, UnpairedRecord, read,
-    stream,
+    Compression, DataError, DatasetConfig, Format, PreferenceRecord, RecordError, SftRecord, SourceConfig,
+    UnpairedRecord, read, stream,
 };
+use super::{DataFile, ParquetRows};
 use crate::chat::Message;
 
 const SCHEMA: &str = "message rows {
@@ -107,6 +109,32 @@ fn nested_columns_become_messages() {
     assert_eq!(*messages, [Message::user("hi"), Message::assistant("höllo")]);
     assert_eq!(records[1].extra["label"], json!(false));
     assert!(!records[1].extra.contains_key("text"), "null is an absent value");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn any_rows_survive(groups in prop::collection::vec(prop::collection::vec(
+        (prop::collection::vec("(?s).{0,6}", 0..4), prop::option::of("(?s).{0,6}")), 0..40,
+    ), 1..4)) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("train.parquet");
+        let row = |(contents, text): &(Vec<String>, Option<String>)| Columns {
+            messages: Some(contents.iter().map(|content| ("user", content.clone())).collect()),
+            text: text.clone(),
+            label: contents.len() % 2 == 1,
+        };
+        write(&path, &groups.iter().map(|rows| rows.iter().map(row).collect()).collect::<Vec<_>>());
+        let file = DataFile { path: path.into(), format: Format::Parquet, compression: Compression::None };
+        let read: Vec<_> = ParquetRows::open(&file).unwrap().map(Result::unwrap).collect();
+        let rows = groups.iter().flatten().enumerate().map(|(index, (contents, text))| {
+            let messages: Vec<_> = contents.iter().map(Message::user).collect();
+            let columns = json!({"messages": messages, "text": text, "label": contents.len() % 2 == 1});
+            (index + 1, columns.as_object().unwrap().clone())
+        });
+        assert_eq!(read, rows.collect::<Vec<_>>());
+    }
 }
 
 #[test]
