@@ -11,7 +11,7 @@
 use std::{error::Error, path::Path, time::Instant};
 
 use align_model::{
-    causal_lm::{CausalLm, Recompute, TokenBatch},
+    causal_lm::{Recompute, TokenBatch},
     decoder::{ComputeDtype, Decoder},
     generate::{Decoding, GenerationConfig, SamplingConfig, generate},
     logprob::{Targets, token_log_probs},

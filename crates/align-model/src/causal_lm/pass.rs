@@ -67,13 +67,13 @@ impl<'a> HiddenPass<'a> {
         Self { hidden, backward: Some(Box::new(backward)) }
     }
 
-    /// Hidden states without a way back.
+    /// Hidden states `[tokens, hidden]` without a way back.
     #[must_use]
     pub fn without_gradients(hidden: Tensor<2>) -> Self {
         Self { hidden, backward: None }
     }
 
-    /// Hidden states that carry their whole graph, or none at all if the model has no gradients.
+    /// Hidden states `[tokens, hidden]` that carry their whole graph, or none at all if the model has no gradients.
     #[must_use]
     pub fn keeping_graph<M: Module>(model: &'a M, hidden: Tensor<2>) -> Self {
         if !hidden.is_autodiff() {
@@ -104,7 +104,8 @@ impl<'a> HiddenPass<'a> {
     /// # Panics
     /// If the model's parameters have no gradients.
     pub fn backward(self, gradient: Tensor<2>, gradients: &mut GradientsParams) {
-        let Some(backward) = self.backward else { panic_without_gradients() };
+        assert!(self.has_gradients(), "the model's parameters have no gradients: call `train` on it first");
+        let Some(backward) = self.backward else { unreachable!("it was just looked for") };
         backward(gradient, gradients);
     }
 }
@@ -203,11 +204,6 @@ impl ModuleVisitor for Absorb<'_> {
             add_gradient(self.into, parameter, gradient);
         }
     }
-}
-
-#[allow(clippy::panic, reason = "a programmer's mistake")]
-fn panic_without_gradients() -> ! {
-    panic!("the model's parameters have no gradients: call `train` on it first")
 }
 
 impl fmt::Debug for HiddenPass<'_> {
