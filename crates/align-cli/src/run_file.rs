@@ -222,8 +222,9 @@ mod tests {
         fails(FILE, &["sft.update.lr=1"], "--set sft.update.lr=1: unknown field `lr`");
         fails(FILE, &["sft.seed=1", "sft.batch_size=many"], "--set sft.batch_size=\"many\": invalid type");
         fails("", &[], "run.toml: missing field `model`");
-        fails("", &["model=m"], "run.toml: missing field `data`");
-        fails("model = \"m\"\n\n[sft]\nseed = 1\n", &[], "run.toml: missing field `data`");
+        fails("", &["model=m"], "run.toml: missing field `out`");
+        fails("", &["model=m", "out=o"], "run.toml: missing field `data`");
+        fails("model = \"m\"\n\n[sft]\nseed = 1\n", &["out=o"], "run.toml: missing field `data`");
         fails(
             "[sft.loss]\nlabel_smoothing = 0.1\n",
             &["model=m", "data=d", "out=o"],

@@ -64,7 +64,8 @@ impl LineChart<'_> {
     /// The chart as an SVG element.
     pub(crate) fn svg(&self) -> anyhow::Result<String> {
         let (lowest, highest) = self.range();
-        let last = self.series.iter().filter_map(|series| series.points.last()).map(|(step, _)| *step);
+        let steps = || self.series.iter().flat_map(|series| series.points).map(|(step, _)| *step);
+        let (first, last) = (steps().min().unwrap_or(1).min(1), steps().max().unwrap_or(1).max(2));
         let mut svg = String::new();
         {
             let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -73,7 +74,7 @@ impl LineChart<'_> {
                 .margin_right(20)
                 .x_label_area_size(36)
                 .y_label_area_size(60)
-                .build_cartesian_2d(1..last.max().unwrap_or(1).max(2), lowest..highest)?;
+                .build_cartesian_2d(first..last, lowest..highest)?;
             chart
                 .configure_mesh()
                 .disable_x_mesh()

@@ -106,7 +106,7 @@ fn events(path: &Path, up_to: u64) -> Vec<Event> {
     let Ok(events) = EventIter::open(path, tfrecord::RecordReaderConfig::default()) else {
         return Vec::new();
     };
-    let whole = events.map_while(|event| event.ok());
+    let whole = events.map_while(Result::ok);
     whole.filter(|event| up_to > 0 && event.step.unsigned_abs() <= up_to).collect()
 }
 

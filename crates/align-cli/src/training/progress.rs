@@ -43,11 +43,11 @@ impl ProgressDisplay {
         }
     }
 
-    /// Shows a step.
-    pub(crate) fn show(&mut self, progress: Progress, metrics: &Metrics) {
+    /// Shows a step. `in_steps`: time of all steps since the clock was started, without what happened between them.
+    pub(crate) fn show(&mut self, progress: Progress, metrics: &Metrics, in_steps: Duration) {
         let evaluated_now = metrics.get("eval_loss");
         self.evaluated = evaluated_now.or(self.evaluated);
-        let message = self.message(progress, metrics, self.started.elapsed());
+        let message = self.message(progress, metrics, [self.started.elapsed(), in_steps]);
         let Progress { step, total_steps } = progress;
         let is_first = step == self.before.0 + 1;
         let is_turn = step.is_multiple_of(total_steps.div_ceil(LINES).max(1)) || step == total_steps;
@@ -74,13 +74,13 @@ impl ProgressDisplay {
         }
     }
 
-    fn message(&self, progress: Progress, metrics: &Metrics, elapsed: Duration) -> String {
+    fn message(&self, progress: Progress, metrics: &Metrics, [elapsed, in_steps]: [Duration; 2]) -> String {
         let (steps_before, tokens_before) = self.before;
         let mut parts = Vec::new();
         parts.extend(metrics.get("loss").map(|loss| format!("loss {loss:.4}")));
         parts.extend(self.evaluated.map(|loss| format!("evaluation {loss:.4}")));
         if let Some(tokens) = metrics.get("num_tokens") {
-            parts.push(format!("{:.0} tokens/s", (tokens - tokens_before) / elapsed.as_secs_f64()));
+            parts.push(format!("{:.0} tokens/s", (tokens - tokens_before) / in_steps.as_secs_f64()));
         }
         let (left, made) = (progress.total_steps - progress.step, progress.step - steps_before);
         if left > 0 && made > 0 {
@@ -93,7 +93,7 @@ impl ProgressDisplay {
 
 impl<S, R> Hook<S, R> for ProgressDisplay {
     fn after_step(&mut self, event: &mut StepEvent<'_, R>, _trainer: &S) -> Result<Flow, HookError> {
-        self.show(event.progress, event.metrics);
+        self.show(event.progress, event.metrics, self.started.elapsed());
         Ok(Flow::Continue)
     }
 }
@@ -119,7 +119,7 @@ mod tests {
     fn a_message_has_what_the_metrics_have() {
         let progress = Progress { step: 5, total_steps: 20 };
         let display = ProgressDisplay::start(20);
-        let two_seconds = Duration::from_secs(2);
+        let two_seconds = [Duration::from_secs(2); 2];
         assert_eq!(
             display.message(progress, &metrics(1000.0), two_seconds),
             "loss 1.2500  500 tokens/s  6 seconds left"
@@ -135,8 +135,8 @@ mod tests {
         let message = display.message(
             Progress { step: 12, total_steps: 20 },
             &metrics(10_400.0),
-            Duration::from_secs(4),
+            [Duration::from_secs(4), Duration::from_secs(2)],
         );
-        assert_eq!(message, "loss 1.2500  evaluation 0.5000  100 tokens/s  16 seconds left");
+        assert_eq!(message, "loss 1.2500  evaluation 0.5000  200 tokens/s  16 seconds left");
     }
 }

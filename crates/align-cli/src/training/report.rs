@@ -179,6 +179,9 @@ impl Report<'_> {
 
 /// A time for people.
 pub(crate) fn human(seconds: f64) -> String {
+    if seconds < 1.0 {
+        return format!("{:.0} ms", 1000.0 * seconds);
+    }
     if seconds < 10.0 {
         return format!("{seconds:.1} s");
     }

@@ -79,9 +79,9 @@ impl Session<'_> {
         let path = self.directory.samples();
         let samples = looks.samples.map(|(config, write)| SamplesDuringTraining::open(config, &path, write));
         let mut samples = samples.transpose()?;
-        let mut watch = Watch::new(self.directory, self.portrait);
+        let (mut stopwatch, mut watch) = Watch::new(self.directory, self.portrait);
 
-        let mut hooks: Vec<&mut dyn Hook<S, S::Report>> = Vec::new();
+        let mut hooks: Vec<&mut dyn Hook<S, S::Report>> = vec![&mut stopwatch];
         hooks.extend(evaluation.as_mut().map(|hook| hook as &mut dyn Hook<S, S::Report>));
         hooks.extend(stopping.as_mut().map(|hook| hook as &mut dyn Hook<S, S::Report>));
         hooks.push(&mut recording);

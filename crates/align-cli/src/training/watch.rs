@@ -1,6 +1,11 @@
 //! The hook that keeps everything that people look at: progress, event files, times and the report.
 
-use std::{fs, time::Instant};
+use std::{
+    cell::Cell,
+    fs,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use align_model::train::{Ending, Failure, Flow, Hook, HookError, Metrics, Outcome, Progress, StepEvent};
 use anyhow::Result;
@@ -14,6 +19,25 @@ use super::{
     report::{KeptCheckpoint, Portrait, Report, Sample, Standing},
 };
 
+/// Takes the time of each step. It stands before all other hooks, so that theirs does not count.
+#[derive(Debug)]
+pub(crate) struct Stopwatch {
+    began: Instant,
+    took: Rc<Cell<Duration>>,
+}
+
+impl<S, R> Hook<S, R> for Stopwatch {
+    fn after_step(&mut self, _event: &mut StepEvent<'_, R>, _trainer: &S) -> Result<Flow, HookError> {
+        self.took.set(self.began.elapsed());
+        Ok(Flow::Continue)
+    }
+
+    fn before_step(&mut self, _progress: Progress, _trainer: &S) -> Result<(), HookError> {
+        self.began = Instant::now();
+        Ok(())
+    }
+}
+
 /// Shows a run while it lasts and keeps its report current. It stands behind all hooks that measure.
 #[derive(Debug)]
 pub(crate) struct Watch<'a> {
@@ -23,6 +47,8 @@ pub(crate) struct Watch<'a> {
     display: ProgressDisplay,
     records: Option<Records>,
     standing: Standing,
+    /// The time of the last step.
+    took: Rc<Cell<Duration>>,
 }
 
 /// What a run leaves besides its metrics.
@@ -34,21 +60,17 @@ struct Records {
     /// Seconds before this program continued the run.
     seconds_before: f64,
     started: Instant,
-    step_began: Instant,
+    /// Time of all steps since then.
+    in_steps: Duration,
 }
 
 impl<'a> Watch<'a> {
-    /// Shows a run that is about to begin or to go on.
-    pub(crate) fn new(directory: &'a RunDirectory, portrait: Portrait) -> Self {
-        let display = ProgressDisplay::start(portrait.total_steps);
-        Self {
-            directory,
-            portrait,
-            machine: Machine::look(),
-            display,
-            records: None,
-            standing: Standing::Running,
-        }
+    /// Shows a run that is about to begin or to go on; besides, what takes the times of its steps.
+    pub(crate) fn new(directory: &'a RunDirectory, portrait: Portrait) -> (Stopwatch, Self) {
+        let (display, took) = (ProgressDisplay::start(portrait.total_steps), Rc::default());
+        let stopwatch = Stopwatch { began: Instant::now(), took: Rc::clone(&took) };
+        let (machine, standing) = (Machine::look(), Standing::Running);
+        (stopwatch, Self { directory, portrait, machine, display, records: None, standing, took })
     }
 
     /// Writes the report as things stand.
@@ -97,9 +119,9 @@ impl<'a> Watch<'a> {
             events.add(0, metrics.iter())?;
         }
         self.display.resume(step, history.last("num_tokens").unwrap_or(0.0));
-        let (seconds_before, now) = (timeline.seconds(), Instant::now());
+        let (seconds_before, started) = (timeline.seconds(), Instant::now());
         self.records =
-            Some(Records { events, timeline, history, seconds_before, started: now, step_began: now });
+            Some(Records { events, timeline, history, seconds_before, started, in_steps: Duration::ZERO });
         self.report()
     }
 
@@ -108,12 +130,13 @@ impl<'a> Watch<'a> {
         let step = progress.step;
         let tokens = metrics.get("num_tokens").unwrap_or(0.0);
         let new_tokens = tokens - records.history.last("num_tokens").unwrap_or(0.0);
-        let tokens_per_second = new_tokens / records.step_began.elapsed().as_secs_f64();
+        records.in_steps += self.took.get();
+        let tokens_per_second = new_tokens / self.took.get().as_secs_f64();
         let seconds = records.seconds_before + records.started.elapsed().as_secs_f64();
         records.timeline.add(Moment { step, seconds, tokens_per_second })?;
         records.history.add(step, metrics.iter());
         records.events.add(step, metrics.iter().chain([("tokens_per_second", tokens_per_second)]))?;
-        self.display.show(progress, metrics);
+        self.display.show(progress, metrics, records.in_steps);
         if metrics.iter().any(|(name, _)| name.starts_with("eval_")) { self.report() } else { Ok(()) }
     }
 
@@ -130,13 +153,6 @@ fn failed(error: anyhow::Error) -> HookError {
 impl<S, R> Hook<S, R> for Watch<'_> {
     fn begin(&mut self, progress: Progress, metrics: &mut Metrics, _trainer: &S) -> Result<(), HookError> {
         self.begin_at(progress, metrics).map_err(failed)
-    }
-
-    fn before_step(&mut self, _progress: Progress, _trainer: &S) -> Result<(), HookError> {
-        if let Some(records) = &mut self.records {
-            records.step_began = Instant::now();
-        }
-        Ok(())
     }
 
     fn after_step(&mut self, event: &mut StepEvent<'_, R>, _trainer: &S) -> Result<Flow, HookError> {

@@ -127,15 +127,13 @@ fn combinations_of_tables() {
             "--set adapter.targets=[\"w\"]",
             "[adapter] does not fit the model\n  because: targets: `w` means no layer",
         ),
-        ("--set data.evaluation_share=0.5 --set data.evaluation=x", "contradict each other"),
+        (
+            "--set data.train=data.jsonl --set data.evaluation_share=0.5 --set data.evaluation=data.jsonl",
+            "contradict each other",
+        ),
         ("--set date=tomorrow", "`tomorrow` is no date: write it as"),
         ("--set checkpoint.every=5", "unknown field `checkpoint`"),
     ] {
-        let set = if set.contains("data.") {
-            set.replace("--set data", "--data data.jsonl --set data")
-        } else {
-            set.into()
-        };
         place.align(&format!("{RUN} {set}")).failed(expected);
         assert!(!place.path("out").exists(), "{set}");
     }

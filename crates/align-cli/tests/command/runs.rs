@@ -196,7 +196,7 @@ fn a_dry_run_says_everything_and_writes_nothing() {
         for expected in [
             "3 samples, 33 tokens, 18 of them learnt",
             "data.jsonl:1: 11 tokens, 6 of them learnt",
-            "what is a cat ⟦a cat is an animal <end>⟧",
+            "what is a cat⟦a cat is an animal <end>⟧",
             "none is longer than sft.max_length",
             "trained, 0 frozen",
             "memory      about ",
@@ -213,6 +213,7 @@ fn a_dry_run_says_everything_and_writes_nothing() {
 #[test]
 fn a_dry_run_names_all_problems() {
     let place = Workplace::new();
+    fs::create_dir(place.path("out")).unwrap();
     place.write("out/notes.txt", "mine");
     let said = place.align(&format!(
         "{RUN} --dry-run --set sft.max_length=4000 --set adapter.targets=['nothing'] --set evaluation.every=3 \

@@ -136,9 +136,10 @@ fn marked(prepared: &Prepared, example: &SftExample) -> Result<String> {
     for run in pairs.chunk_by(|(_, a), (_, b)| a == b) {
         let tokens: Vec<u32> = run.iter().map(|(token, _)| *token).collect();
         let part = prepared.base.tokenizer.decode(&tokens, SpecialTokenText::Keep)?;
-        match run[0].1 {
-            true => text.extend([begin, &part, end]),
-            false => text.push_str(&part),
+        if run[0].1 {
+            text.extend([begin, &part, end]);
+        } else {
+            text.push_str(&part);
         }
     }
     Ok(text)

@@ -47,10 +47,11 @@ const LEFT_OUT: [&str; 2] = ["num_tokens", "epoch"];
 pub(super) fn tiles(history: &History, moments: &[Moment]) -> Vec<Tile> {
     let mut tiles = Vec::new();
     let losses = history.points("loss");
+    let averaged = (losses.len() / 2).clamp(1, AVERAGED_STEPS);
     if let (Some(first), Some(last)) =
-        (mean(losses.iter().take(AVERAGED_STEPS)), mean(losses.iter().rev().take(AVERAGED_STEPS)))
+        (mean(losses.iter().take(averaged)), mean(losses.iter().rev().take(averaged)))
     {
-        let note = format!("mean of {} steps", losses.len().min(AVERAGED_STEPS));
+        let note = format!("means of {averaged} steps");
         tiles.push(Tile { label: "loss", before: Some(number(first)), value: number(last), note });
     }
     let evaluations = history.points("eval_loss");
@@ -174,7 +175,7 @@ mod tests {
         assert_eq!(
             told,
             [
-                "loss: Some(\"2.000\") 1.000 (mean of 10 steps)",
+                "loss: Some(\"2.000\") 1.000 (means of 10 steps)",
                 "evaluation loss: Some(\"1.500\") 1.750 (best: 1.500 at step 10)",
                 "tokens seen: None 10\u{202f}000 (100 a second)",
             ]
