@@ -167,7 +167,7 @@ impl Decoder {
         let mut trained = Vec::new();
         for module in self.adapted_modules() {
             let Some(adapter) = module.adapter(self) else { continue };
-            let magnitude = adapter.magnitude.as_ref().map(|magnitude| magnitude.lazy_shape());
+            let magnitude = adapter.magnitude.as_ref().map(Param::lazy_shape);
             let shapes = [Some(adapter.a.lazy_shape()), Some(adapter.b.lazy_shape()), magnitude];
             let tensors = module.tensor_names().into_iter().zip(shapes);
             trained.extend(tensors.filter_map(|(name, shape)| {

@@ -12,6 +12,9 @@ use crate::{
     number::{Positive, ProperFraction},
 };
 
+/// PEFT's `r` where nothing is said.
+pub(super) const DEFAULT_RANK: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
+
 /// Settings of adapters; the defaults are PEFT's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -44,10 +47,9 @@ pub struct LoraConfig {
 
 impl Default for LoraConfig {
     fn default() -> Self {
-        const EIGHT: NonZeroUsize = NonZeroUsize::new(8).unwrap();
         Self {
             kind: AdapterKind::default(),
-            rank: EIGHT,
+            rank: DEFAULT_RANK,
             alpha: Positive::new(8.0),
             scaling: Scaling::default(),
             dropout: ProperFraction::new(0.0),

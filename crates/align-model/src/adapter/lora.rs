@@ -197,8 +197,8 @@ impl LoraAdapter {
             match &dropped {
                 None => (part.output + delta) * gain,
                 Some(dropped) => {
-                    let seen = dropped.clone().matmul(part.weight.transpose());
-                    part.output + seen * (gain.clone() - 1.0) + delta * gain
+                    let base = dropped.clone().matmul(part.weight.transpose());
+                    part.output + base * (gain.clone() - 1.0) + delta * gain
                 }
             }
         };

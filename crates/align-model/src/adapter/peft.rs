@@ -213,15 +213,15 @@ fn with_weight(magnitude: &str) -> String {
 pub fn save_adapter(model: &Decoder, directory: &Path, base_model: Option<&str>) -> Result<(), AdapterError> {
     let attached = model.attached.as_ref().ok_or(AdapterError::NoAdapter)?;
     let all = modules(model, attached.family);
-    let adapted = model.adapted_modules();
+    let under_adapters = model.adapted_modules();
     let mut tensors = BTreeMap::new();
-    for module in &adapted {
+    for module in &under_adapters {
         let Some(adapter) = module.adapter(model) else { continue };
         // A, B and the magnitude, in the order of their names.
         let values = read_parameters(adapter)?.into_iter().map(|(_, tensor)| tensor);
         tensors.extend(module.tensor_names().into_iter().zip(values));
     }
-    let targets = shortest_names(&all, &adapted.iter().collect::<Vec<_>>());
+    let targets = shortest_names(&all, &under_adapters.iter().collect::<Vec<_>>());
     fs::create_dir_all(directory).map_err(|source| LoadError::Io {
         action: "create",
         path: directory.into(),

@@ -43,8 +43,8 @@ impl Linear {
     pub(super) fn forward(&self, x: Tensor<2>, pass: Pass) -> Tensor<2> {
         let part = self.without_bias(&x);
         let Some(adapter) = &self.adapter else { return self.with_bias(part.output) };
-        let adapted = adapter.adapt(&x, vec![part], pass.dropout);
-        let [output] = adapted.try_into().unwrap_or_else(|_| unreachable!("one part goes in, one comes out"));
+        let parts = adapter.adapt(&x, vec![part], pass.dropout);
+        let [output] = parts.try_into().unwrap_or_else(|_| unreachable!("one part goes in, one comes out"));
         self.with_bias(output)
     }
 

@@ -11,6 +11,10 @@ use super::quantized::QuantizedMatrix;
 
 /// A weight of `[out, in]`.
 #[derive(Debug, Clone)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a model has a few hundred of them, each with megabytes elsewhere"
+)]
 pub enum Weight {
     /// As it is trained and stored.
     Full(Param<Tensor<2>>),

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::super::{
     AdapterError,
     attach::Attached,
-    config::{AdapterInitialization, AdapterKind, Scaling, Targets},
+    config::{AdapterInitialization, AdapterKind, DEFAULT_RANK, Scaling, Targets},
     modules::AdaptableModule,
 };
 use crate::number::{Positive, ProperFraction};
@@ -93,7 +93,7 @@ impl StoredConfig {
         let flag = |key| keys.or(key, false);
         Ok(Self {
             kind: if flag("use_dora")? { AdapterKind::Dora } else { AdapterKind::Lora },
-            rank: keys.or("r", NonZeroUsize::MIN.saturating_add(7))?,
+            rank: keys.or("r", DEFAULT_RANK)?,
             alpha: keys.or("lora_alpha", Positive::new(8.0))?,
             scaling: if flag("use_rslora")? { Scaling::RankStabilized } else { Scaling::Standard },
             dropout: keys.or("lora_dropout", ProperFraction::new(0.0))?,
