@@ -7,6 +7,7 @@
 
 mod args;
 mod commands;
+mod dataset;
 mod files;
 mod hub;
 mod model;

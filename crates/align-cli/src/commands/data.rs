@@ -9,7 +9,7 @@ use std::{
 };
 
 use align_model::{
-    data::{Located, read_jsonl},
+    data::{Combine, DatasetConfig, SourceConfig},
     inspect::{InspectedRow, Inspection, Problem, inspect},
     sft::{SftConfig, SftTokenizer},
 };
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     args::{DataArguments, DataCommand, InspectArguments},
-    model,
+    dataset, model,
     run_file::{self, SftRun},
 };
 
@@ -32,7 +32,8 @@ pub(crate) fn run(args: &DataArguments) -> Result<()> {
 
 /// What is inspected, and as what.
 struct Subject {
-    data: Vec<PathBuf>,
+    data: DatasetConfig,
+    evaluation: Option<DatasetConfig>,
     model: Option<PathBuf>,
     sft: SftConfig,
 }
@@ -47,8 +48,8 @@ struct Settings {
 /// Everything, for a program to read.
 #[derive(Serialize)]
 struct Output<'a> {
-    data: &'a [PathBuf],
-    evaluation: &'a [PathBuf],
+    data: &'a DatasetConfig,
+    evaluation: Option<&'a DatasetConfig>,
     model: Option<&'a Path>,
     #[serde(flatten)]
     inspection: &'a Inspection,
@@ -56,8 +57,12 @@ struct Output<'a> {
 }
 
 fn run_inspect(args: &InspectArguments) -> Result<()> {
-    let Subject { data, model, sft } = subject(args)?;
-    let (training, evaluation) = (load(&data)?, load(&args.evaluation)?);
+    let Subject { data, evaluation: held_out, model, sft } = subject(args)?;
+    let training = dataset::records::<InspectedRow>(&data)?.records;
+    let evaluation = match &held_out {
+        Some(held_out) => dataset::records::<InspectedRow>(held_out)?.records,
+        None => Vec::new(),
+    };
     let config = args.config();
     let inspection = match &model {
         None => inspect(&training, &evaluation, None, &config),
@@ -76,7 +81,7 @@ fn run_inspect(args: &InspectArguments) -> Result<()> {
     };
     let problems = inspection.problems();
     if args.json {
-        let (evaluation, model, problems) = (args.evaluation.as_slice(), model.as_deref(), problems.clone());
+        let (evaluation, model, problems) = (held_out.as_ref(), model.as_deref(), problems.clone());
         let output = Output { data: &data, evaluation, model, inspection: &inspection, problems };
         println!("{}", serde_json::to_string_pretty(&output)?);
     } else {
@@ -91,21 +96,24 @@ fn run_inspect(args: &InspectArguments) -> Result<()> {
 }
 
 fn subject(args: &InspectArguments) -> Result<Subject> {
+    let (data, evaluation) = (files(&args.data), files(&args.evaluation));
     let Some(path) = &args.config else {
         let Settings { sft } = run_file::parse("", Path::new("the settings"), &args.overrides)?;
-        return Ok(Subject { data: args.data.clone(), model: args.model.clone(), sft });
+        let data = data.context("name the data with --data, or a run file with --config")?;
+        return Ok(Subject { data, evaluation, model: args.model.clone(), sft });
     };
     let run: SftRun = run_file::read(path, &args.overrides)?;
     run.sft.check().with_context(|| format!("{}: [sft] contradicts itself", path.display()))?;
-    let data = if args.data.is_empty() { vec![run.data] } else { args.data.clone() };
-    Ok(Subject { data, model: Some(args.model.clone().unwrap_or(run.model)), sft: run.sft })
+    Ok(Subject {
+        data: data.unwrap_or(run.data.train),
+        evaluation: evaluation.or(run.data.evaluation),
+        model: Some(args.model.clone().unwrap_or(run.model)),
+        sft: run.sft,
+    })
 }
 
-/// The rows of all files, one file after the other.
-fn load(paths: &[PathBuf]) -> Result<Vec<Located<InspectedRow>>> {
-    let mut rows = Vec::new();
-    for path in paths {
-        rows.extend(read_jsonl::<InspectedRow>(path)?);
-    }
-    Ok(rows)
+/// Files of the command line as one data set; `None` where there are none.
+fn files(paths: &[PathBuf]) -> Option<DatasetConfig> {
+    let sources = paths.iter().map(|path| SourceConfig::new(path.to_string_lossy())).collect();
+    (!paths.is_empty()).then(|| DatasetConfig { sources, combine: Combine::default() })
 }

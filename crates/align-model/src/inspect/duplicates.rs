@@ -136,6 +136,7 @@ mod tests {
             line: index + 1,
             record: InspectedRow { record: Ok(SftRecord::Text { text: text.clone() }), text: text.clone() },
             extra: serde_json::Map::new(),
+            source: 0,
         };
         texts.iter().enumerate().map(row).collect()
     }

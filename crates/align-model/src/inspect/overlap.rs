@@ -224,6 +224,7 @@ mod tests {
                 text: (*text).into(),
             },
             extra: serde_json::Map::new(),
+            source: 0,
         };
         texts.iter().enumerate().map(row).collect()
     }

@@ -4,12 +4,10 @@ use std::{borrow::Borrow, collections::BTreeMap, path::Path, sync::Arc};
 
 use align_model::{
     checkpoint::{Fingerprint, FingerprintBuilder},
-    data::{Dataset, DatasetConfig, Located, SftRecord, ShuffledBatches, SourceConfig, extra_columns, read},
+    data::{Located, SftRecord, ShuffledBatches, extra_columns},
     sft::{SftConfig, SftDataError, SftExample, SftRow, SftTokenizer, rows},
 };
 use anyhow::{Context as _, Result, ensure};
-
-use crate::hub;
 
 /// Demonstrations, tokenised.
 #[derive(Debug, Default)]
@@ -45,31 +43,6 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.path.display(), self.line)
     }
-}
-
-/// The paths of a data set, for people.
-pub(super) fn named(config: &DatasetConfig) -> String {
-    config.sources.iter().map(|source| source.path.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-/// Reads demonstrations.
-pub(super) fn records(config: &DatasetConfig) -> Result<Dataset<SftRecord>> {
-    Ok(read(&on_this_machine(config)?)?)
-}
-
-/// A data set with the names of the Hub replaced by the files that they were downloaded to.
-fn on_this_machine(config: &DatasetConfig) -> Result<DatasetConfig> {
-    let mut sources = Vec::new();
-    for source in &config.sources {
-        if source.path.contains(['*', '?']) {
-            sources.push(source.clone());
-            continue;
-        }
-        for file in hub::data_files(Path::new(&source.path))? {
-            sources.push(SourceConfig { path: file.to_string_lossy().into_owned(), ..source.clone() });
-        }
-    }
-    Ok(DatasetConfig { sources, combine: config.combine })
 }
 
 impl SftData {
