@@ -3,7 +3,7 @@
 use align_model::{decoder::Decoder, sft::LossOn};
 use anyhow::Result;
 
-use super::prepare::Prepared;
+use super::{data::SftData, prepare::Prepared};
 use crate::{
     page::grouped,
     run_file::{SavedForm, SftRun},
@@ -57,7 +57,7 @@ pub(super) fn portrait(prepared: &Prepared, model: &Decoder, warnings: &[String]
         Fact::new("learning rate", sft.update.learning_rate.get()),
     ]);
     let out = run.out.display().to_string();
-    let remarks = evaluation.iter().flat_map(|data| data.remarks());
+    let remarks = evaluation.iter().flat_map(SftData::remarks);
     Ok(Portrait {
         method: "Supervised fine-tuning".into(),
         model: run.model.display().to_string(),
@@ -73,13 +73,11 @@ pub(super) fn portrait(prepared: &Prepared, model: &Decoder, warnings: &[String]
 
 /// How many parameters a model has, and which of them are trained.
 pub(super) fn parameters(model: &Decoder) -> String {
-    match model.adapter_config() {
-        None => format!("{} parameters", model.parameter_count()),
-        Some(_) => {
-            let counts = model.adapter_parameters();
-            format!("{} parameters and {} frozen ones", counts.trained_count, counts.frozen_count)
-        }
+    if model.adapter_config().is_none() {
+        return format!("{} parameters", model.parameter_count());
     }
+    let counts = model.adapter_parameters();
+    format!("{} parameters and {} frozen ones", counts.trained_count, counts.frozen_count)
 }
 
 /// What can be done with the result.
