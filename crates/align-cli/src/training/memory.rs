@@ -18,7 +18,11 @@ pub(crate) fn described(estimate: &MemoryEstimate, process: u64) -> String {
     ];
     let parts = parts.into_iter().filter(|(_, size)| *size > 0);
     let parts: Vec<String> = parts.map(|(name, size)| format!("{name} {}", bytes(size))).collect();
-    format!("about {} at most: {}", bytes(estimate.total(process)), parts.join(", "))
+    let machine = Machine::look();
+    let there = machine.free_memory.zip(machine.memory).map_or_else(String::new, |(free, memory)| {
+        format!(" (the machine has {}, {} of them free)", bytes(memory), bytes(free))
+    });
+    format!("about {} at most{there}: {}", bytes(estimate.total(process)), parts.join(", "))
 }
 
 /// Fails if a step takes more memory than the machine has free. Only for what computes in the machine's own memory.

@@ -55,7 +55,11 @@ pub(super) fn dry_run(prepared: Option<&Prepared>, mut findings: Findings, depth
 fn forecast(prepared: &Prepared, depth: Depth, findings: &mut Findings) {
     let Prepared { run, steps, rows, .. } = prepared;
     let passes = run.sft.batch_size.get().div_ceil(run.sft.micro_batch_size.get());
-    println!("steps       {steps}, each of {} in {passes} passes", run.sft.batch_size);
+    let epochs = *steps as f64 * run.sft.batch_size.get() as f64 / rows.rows.len() as f64;
+    println!(
+        "steps       {steps}, each of {} in {passes} passes: {epochs:.1} times through the data",
+        run.sft.batch_size
+    );
     let process = machine::resident_memory().unwrap_or(0);
     let Some(model) = findings.keep(prepared.load()) else { return };
     let estimate = estimate(prepared, &model);
