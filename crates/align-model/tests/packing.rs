@@ -157,7 +157,8 @@ fn settings_name_a_packing_as_trl_does() {
 
 #[test]
 fn a_million_lengths_take_no_time() {
-    let lengths: Vec<usize> = (0..1_000_000u64).map(|i| (i * i % 2_654_435_761 * 7 % 4099) as usize).collect();
+    let lengths: Vec<usize> =
+        (0..1_000_000u64).map(|i| (i * i % 2_654_435_761 * 7 % 4099) as usize).collect();
     for packing in ALL {
         let start = Instant::now();
         let rows = packing.pack_lengths(&lengths, nonzero(2048));

@@ -119,7 +119,9 @@ pub struct LogitsPass<'a> {
 }
 
 /// The way back from logits to hidden states and to the head.
-pub struct LogitsBackward<'a>(Box<dyn FnOnce(Tensor<2>, &mut GradientsParams) -> Tensor<2> + 'a>);
+pub struct LogitsBackward<'a>(BoxedLogitsBackward<'a>);
+
+type BoxedLogitsBackward<'a> = Box<dyn FnOnce(Tensor<2>, &mut GradientsParams) -> Tensor<2> + 'a>;
 
 impl<'a> LogitsPass<'a> {
     /// Logits without a graph, and what turns a loss's gradient with respect to them, of the same shape, into its gradient

@@ -43,7 +43,7 @@ pub(super) fn hidden_pass<'a>(
         kept.push(if options.recompute == Recompute::Layers {
             let input_of_block = x.clone();
             x = around.forward(&plain.layers[index], x);
-            Kept::Input(input_of_block)
+            Kept::Input(Box::new(input_of_block))
         } else {
             let open = OpenBlock::new(layer, x, input, &around, options.recompute);
             x = open.output.clone().inner();
@@ -62,7 +62,7 @@ pub(super) fn hidden_pass<'a>(
             let (Some(input), Some(kept)) = (lowest.input_of(index), kept.pop()) else { return };
             let open = match kept {
                 Kept::Open(open) => *open,
-                Kept::Input(x) => OpenBlock::new(layer, x, input, &around, Recompute::Layers),
+                Kept::Input(x) => OpenBlock::new(layer, *x, input, &around, Recompute::Layers),
             };
             let Some(below) = open.close(layer, gradient, &around, gradients) else { return };
             gradient = below;
@@ -139,7 +139,7 @@ impl Surroundings {
 /// What is kept of one block until the way back.
 enum Kept {
     /// Its input, `[tokens, hidden]`.
-    Input(Tensor<2>),
+    Input(Box<Tensor<2>>),
     /// Everything.
     Open(Box<OpenBlock>),
 }

@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn text(from: usize, to: usize) -> String {
-        (from..to).map(|word| format!("w{word} ")).collect()
+        (from..to).map(|word| format!("w{word}")).collect::<Vec<_>>().join(" ")
     }
 
     fn lines(groups: &[DuplicateGroup]) -> Vec<Vec<usize>> {

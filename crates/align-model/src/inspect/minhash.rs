@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn text(from: usize, to: usize) -> String {
-        (from..to).map(|word| format!("w{word} ")).collect()
+        (from..to).map(|word| format!("w{word}")).collect::<Vec<_>>().join(" ")
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! # Source
 //! Contamination by n-grams of normalised words: Brown et al. 2020, *Language Models are Few-Shot Learners*,
 //! [arXiv:2005.14165](https://arxiv.org/abs/2005.14165), appendix C (an evaluation record is touched if it shares a 13-gram;
-//! shorter records are compared as wholes, down to 8 words); Chowdhery et al. 2022, *PaLM*,
+//! shorter records are compared as wholes, down to 8 words); Chowdhery et al. 2022, *`PaLM`*,
 //! [arXiv:2204.02311](https://arxiv.org/abs/2204.02311), §8 (contaminated if 70 % of its 8-grams occur).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn planted_overlap_is_found() {
-        let long = |name: &str| (0..60).map(|i| format!("{name}{i} ")).collect::<String>();
+        let long = |name: &str| (0..60).map(|i| format!("{name}{i}")).collect::<Vec<_>>().join(" ");
         let (a, b, c) = (long("a"), long("b"), long("c"));
         let nearly = format!("{b} once more");
         let found = compare(

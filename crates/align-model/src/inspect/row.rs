@@ -23,14 +23,13 @@ impl Record for InspectedRow {
     fn from_row(row: &mut Row) -> Result<Self, RecordError> {
         let untouched = row.clone();
         let record = SftRecord::from_row(row);
-        let text = match &record {
-            Ok(record) => text_of(record),
-            Err(_) => {
-                let columns = untouched.into_rest();
-                let mut strings = Vec::new();
-                columns.values().for_each(|value| collect_strings(value, &mut strings));
-                strings.join("\n")
-            }
+        let text = if let Ok(record) = &record {
+            text_of(record)
+        } else {
+            let columns = untouched.into_rest();
+            let mut strings = Vec::new();
+            columns.values().for_each(|value| collect_strings(value, &mut strings));
+            strings.join("\n")
         };
         Ok(Self { record, text })
     }

@@ -147,12 +147,9 @@ impl<'a> SftTokenizer<'a> {
     /// # Errors
     /// If it cannot be: says where it stands and why.
     pub fn sample(&self, located: &Located<SftRecord>) -> Result<SftOutcome, SftDataError> {
-        let WholeSample { mut example, uneven_boundary } =
-            self.whole(&located.record).map_err(|source| SftDataError {
-                path: located.path.display().to_string(),
-                line: located.line,
-                source,
-            })?;
+        let WholeSample { mut example, uneven_boundary } = self.whole(&located.record).map_err(|source| {
+            SftDataError { path: located.path.display().to_string(), line: located.line, source }
+        })?;
         let is_truncated = self.truncate(&mut example);
         let example = Some(example).filter(|example| example.targets() > 0);
         Ok(SftOutcome { example, is_truncated, is_uneven: uneven_boundary })

@@ -13,8 +13,9 @@ use align_model::{
 use anyhow::{Context as _, Result, ensure};
 use burn::tensor::Device;
 
-use super::data::{SftData, SftRows, named, records};
+use super::data::{SftData, SftRows};
 use crate::{
+    dataset::{named, records},
     model,
     run_file::{SftRun, date::RunDate},
     training::{

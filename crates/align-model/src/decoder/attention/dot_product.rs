@@ -99,7 +99,7 @@ impl DotProduct<'_> {
             queries.push(of_query.reshape([n, self.shape.heads, end - first, self.shape.head_dim]));
             sums = Some(add_at(sums, block.keys, length, (of_key, of_value)));
         }
-        let (key, value) = sums.unwrap_or_else(|| (parts.key, parts.value));
+        let (key, value) = sums.unwrap_or((parts.key, parts.value));
         Parts { query: join(queries, 2), key, value }
     }
 }
