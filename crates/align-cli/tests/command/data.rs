@@ -103,7 +103,7 @@ fn the_report_is_for_people() {
         "0 samples are longer than 32 tokens; 0 tokens are lost",
         "train.jsonl:1, train.jsonl:2 (similarity 1.00)\n",
         "evaluation.jsonl:1: as train.jsonl:3 (similarity 1.00)\n",
-        "⟦a cat is an animal <end>⟧",
+        "what is a cat⟦ a cat is an animal <end>⟧",
         "problems            1 rows that cannot be trained on, 2 odd conversations, 1 repeated records, ",
     ] {
         assert!(said.contains(expected), "{expected}\n{said}");

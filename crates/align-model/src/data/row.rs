@@ -1,5 +1,7 @@
 //! One row of a data file, whose columns a record takes out one by one.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::RecordError;
@@ -19,6 +21,8 @@ pub enum Form {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     columns: Map<String, Value>,
+    /// What is wrong with columns that could not be converted: an error once they are taken.
+    failed: BTreeMap<&'static str, RecordError>,
 }
 
 impl Row {
@@ -26,7 +30,18 @@ impl Row {
     #[must_use]
     pub fn new(mut columns: Map<String, Value>) -> Self {
         columns.retain(|_, value| !value.is_null());
-        Self { columns }
+        Self { columns, failed: BTreeMap::new() }
+    }
+
+    /// The row with columns that are an error if a record takes them.
+    pub(super) fn with_failed(mut self, failed: BTreeMap<&'static str, RecordError>) -> Self {
+        self.failed = failed;
+        self
+    }
+
+    /// Refuses a column that could not be converted.
+    fn check(&self, column: &str) -> Result<(), RecordError> {
+        self.failed.get(column).map_or(Ok(()), |problem| Err(problem.clone()))
     }
 
     /// Whether the row has this column.
@@ -45,6 +60,7 @@ impl Row {
     /// # Errors
     /// If it is neither, or absent.
     pub fn form(&self, column: &'static str) -> Result<Form, RecordError> {
+        self.check(column)?;
         match self.columns.get(column) {
             Some(Value::String(_)) => Ok(Form::Text),
             Some(Value::Array(_)) => Ok(Form::Messages),
@@ -57,6 +73,7 @@ impl Row {
     /// # Errors
     /// If it is not one, or absent.
     pub fn take_text(&mut self, column: &'static str) -> Result<String, RecordError> {
+        self.check(column)?;
         match self.columns.shift_remove(column) {
             Some(Value::String(text)) => Ok(text),
             other => Err(wrong_type(column, other.as_ref(), "a string")),
@@ -68,6 +85,7 @@ impl Row {
     /// # Errors
     /// If it is not a list, or absent, or empty, or if one of its elements is not a message.
     pub fn take_messages(&mut self, column: &'static str) -> Result<Vec<Message>, RecordError> {
+        self.check(column)?;
         let value = self.columns.shift_remove(column);
         match spelled(value.as_ref()).or(value) {
             Some(Value::Array(list)) => parse_messages(column, list),

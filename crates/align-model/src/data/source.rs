@@ -155,10 +155,8 @@ impl SkippedRows {
 /// The columns of a row under the names and in the forms that records ask for.
 fn prepare(columns: Map<String, Value>, config: &SourceConfig) -> Result<Row, RecordError> {
     let mut columns = rename(columns, config)?;
-    if let Some(transcript) = config.transcript {
-        transcript.convert(&mut columns)?;
-    }
-    Ok(Row::new(columns))
+    let failed = config.transcript.map(|transcript| transcript.convert(&mut columns));
+    Ok(Row::new(columns).with_failed(failed.unwrap_or_default()))
 }
 
 /// Renames all columns at once, so that two may change places; one column may be taken under two names.

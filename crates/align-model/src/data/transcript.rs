@@ -1,5 +1,7 @@
 //! Conversations that are not lists of messages with `role` and `content`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::{RecordError, Transcript, messages::kind};
@@ -58,36 +60,44 @@ const ASSISTANT: &str = "Assistant:";
 const COLUMNS: [&str; 5] = ["messages", "prompt", "completion", "chosen", "rejected"];
 
 impl Transcript {
-    /// Turns the conversations of a row into lists of messages.
-    pub(super) fn convert(self, columns: &mut Map<String, Value>) -> Result<(), RecordError> {
-        match self {
-            Self::Anthropic => convert_strings(columns),
-            Self::ShareGpt => convert_turns(columns),
+    /// Turns the conversations of a row into lists of messages. Returns why that failed, by column: it matters only if a
+    /// record takes the column.
+    pub(super) fn convert(self, columns: &mut Map<String, Value>) -> BTreeMap<&'static str, RecordError> {
+        if self == Self::ShareGpt {
+            take_conversations(columns);
         }
+        let has_prompt = columns.get("prompt").is_some_and(|prompt| !prompt.is_null());
+        let mut failed = BTreeMap::new();
+        for column in COLUMNS {
+            let goes_on = has_prompt && !matches!(column, "prompt" | "messages");
+            let converted = match (self, columns.get(column)) {
+                (Self::Anthropic, Some(Value::String(text))) => convert_string(column, text, goes_on),
+                (Self::ShareGpt, Some(Value::Array(list))) => convert_turns(column, list),
+                // A single turn, as preference data of this kind often has.
+                (Self::ShareGpt, Some(turn @ Value::Object(_))) => {
+                    convert_turns(column, std::slice::from_ref(turn))
+                }
+                _ => continue,
+            };
+            match converted {
+                Ok(messages) => _ = columns.insert(column.to_owned(), Value::Array(messages)),
+                Err(problem) => _ = failed.insert(column, problem),
+            }
+        }
+        failed
     }
 }
 
-fn convert_strings(columns: &mut Map<String, Value>) -> Result<(), RecordError> {
-    let has_prompt = columns.get("prompt").is_some_and(|prompt| !prompt.is_null());
-    for column in COLUMNS {
-        let Some(Value::String(text)) = columns.get(column) else { continue };
-        let goes_on = has_prompt && !matches!(column, "prompt" | "messages");
-        let turns = if goes_on { continuation(text) } else { turns(text, HUMAN) };
-        let mut turns = turns.map_err(|problem| RecordError::Transcript { column, problem })?;
-        if column == "prompt"
-            && turns.last().is_some_and(|(mark, text)| *mark == ASSISTANT && text.is_empty())
-        {
-            // The prompt ends where the assistant is to begin.
-            turns.pop();
-        }
-        let role = |mark| if mark == HUMAN { "user" } else { "assistant" };
-        let messages = turns
-            .into_iter()
-            .map(|(mark, content)| json!({"role": role(mark), "content": content}))
-            .collect();
-        columns.insert(column.to_owned(), Value::Array(messages));
+fn convert_string(column: &'static str, text: &str, goes_on: bool) -> Result<Vec<Value>, RecordError> {
+    let turns = if goes_on { continuation(text) } else { turns(text, HUMAN) };
+    let mut turns = turns.map_err(|problem| RecordError::Transcript { column, problem })?;
+    if column == "prompt" && turns.last().is_some_and(|(mark, text)| *mark == ASSISTANT && text.is_empty()) {
+        // The prompt ends where the assistant is to begin.
+        turns.pop();
     }
-    Ok(())
+    let role = |mark| if mark == HUMAN { "user" } else { "assistant" };
+    let message = |(mark, content)| json!({"role": role(mark), "content": content});
+    Ok(turns.into_iter().map(message).collect())
 }
 
 type Turns<'a> = Vec<(&'static str, &'a str)>;
@@ -126,28 +136,17 @@ fn turns<'a>(text: &'a str, first: &'static str) -> Result<Turns<'a>, Transcript
     }
 }
 
-fn convert_turns(columns: &mut Map<String, Value>) -> Result<(), RecordError> {
+/// `conversations` is what the format calls `messages`.
+fn take_conversations(columns: &mut Map<String, Value>) {
     let is_absent = columns.get("messages").is_none_or(Value::is_null);
     if is_absent && let Some(conversations) = columns.shift_remove("conversations") {
         columns.insert("messages".to_owned(), conversations);
     }
-    for column in COLUMNS {
-        match columns.get_mut(column) {
-            Some(Value::Array(list)) => {
-                for (index, turn) in list.iter_mut().enumerate() {
-                    let place = Place { column, message: index + 1 };
-                    *turn = place.message(turn.take())?;
-                }
-            }
-            // A single turn, as preference data of this kind often has.
-            Some(turn @ Value::Object(_)) => {
-                let message = Place { column, message: 1 }.message(turn.take())?;
-                *turn = Value::Array(vec![message]);
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+}
+
+fn convert_turns(column: &'static str, turns: &[Value]) -> Result<Vec<Value>, RecordError> {
+    let message = |(index, turn): (usize, &Value)| Place { column, message: index + 1 }.message(turn.clone());
+    turns.iter().enumerate().map(message).collect()
 }
 
 /// One message of one column: where an error happened.

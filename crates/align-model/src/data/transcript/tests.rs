@@ -4,8 +4,10 @@ use super::*;
 
 fn converted(transcript: Transcript, columns: Value) -> Result<Value, RecordError> {
     let Value::Object(mut columns) = columns else { panic!("no object") };
-    transcript.convert(&mut columns)?;
-    Ok(Value::Object(columns))
+    match transcript.convert(&mut columns).into_values().next() {
+        Some(problem) => Err(problem),
+        None => Ok(Value::Object(columns)),
+    }
 }
 
 fn anthropic(text: &str) -> Result<Value, RecordError> {
