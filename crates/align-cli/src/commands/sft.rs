@@ -1,10 +1,13 @@
 //! `align sft`: supervised fine-tuning.
 
+mod batches;
 mod data;
 mod dry_run;
+mod learner;
 mod portrait;
 mod prepare;
 mod publish;
+mod stream;
 mod train;
 
 use anyhow::Result;

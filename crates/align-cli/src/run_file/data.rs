@@ -1,10 +1,11 @@
 //! Which data a run trains on and which it is evaluated on.
 
-use std::fmt;
+use std::{fmt, num::NonZeroUsize};
 
 use align_model::{
     data::{DatasetConfig, Located},
     number::ProperFraction,
+    sft::{Duration, SftConfig},
 };
 use anyhow::{Result, ensure};
 use rand_chacha::{
@@ -28,6 +29,17 @@ pub(crate) struct DataTable {
     pub(crate) evaluation_share: Option<ProperFraction>,
     /// Seed of the choice of that share.
     pub(crate) split_seed: u64,
+    /// How the training data are read while the run lasts; before it, into memory, unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) streaming: Option<Streaming>,
+}
+
+/// Training data that need not fit into memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Streaming {
+    /// Records that are held in memory; each that is learnt is drawn from them.
+    pub(crate) window: NonZeroUsize,
 }
 
 impl DataTable {
@@ -40,6 +52,26 @@ impl DataTable {
         ensure!(
             self.evaluation_share.is_none_or(|share| share.get() > 0.0),
             "data.evaluation_share = 0 sets nothing apart: leave it out"
+        );
+        Ok(())
+    }
+
+    /// Checks that what is to be done with streamed data can be done without having them all.
+    pub(crate) fn check_streaming(&self, sft: &SftConfig) -> Result<()> {
+        if self.streaming.is_none() {
+            return Ok(());
+        }
+        ensure!(
+            matches!(sft.duration, Duration::Steps(_)),
+            "data.streaming needs sft.duration = {{ steps = N }}: how many samples a stream has is not known beforehand"
+        );
+        ensure!(
+            sft.packing.is_none(),
+            "sft.packing needs all samples at once, and data.streaming never has them: leave one out"
+        );
+        ensure!(
+            self.evaluation_share.is_none(),
+            "data.evaluation_share needs all records at once, and data.streaming never has them: leave one out, or name a file as data.evaluation"
         );
         Ok(())
     }
@@ -70,7 +102,8 @@ impl DataTable {
 
 impl From<DatasetConfig> for DataTable {
     fn from(train: DatasetConfig) -> Self {
-        Self { train, evaluation: None, evaluation_share: None, split_seed: default_seed() }
+        let split_seed = default_seed();
+        Self { train, evaluation: None, evaluation_share: None, split_seed, streaming: None }
     }
 }
 
@@ -110,6 +143,7 @@ impl<'de> de::Visitor<'de> for DataVisitor {
             evaluation_share: Option<ProperFraction>,
             #[serde(default = "default_seed")]
             split_seed: u64,
+            streaming: Option<Streaming>,
         }
         let table = Map::deserialize(de::value::MapAccessDeserializer::new(map))?;
         let is_dataset = table.contains_key("path") || table.contains_key("sources");
@@ -119,14 +153,16 @@ impl<'de> de::Visitor<'de> for DataVisitor {
             return Ok(train.into());
         }
         let parts: Parts = serde_json::from_value(Value::Object(table)).map_err(de::Error::custom)?;
-        let Parts { train, evaluation, evaluation_share, split_seed } = parts;
-        Ok(DataTable { train, evaluation, evaluation_share, split_seed })
+        let Parts { train, evaluation, evaluation_share, split_seed, streaming } = parts;
+        Ok(DataTable { train, evaluation, evaluation_share, split_seed, streaming })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::{path::Path, sync::Arc};
+
+    use align_model::sft::Packing;
 
     use super::*;
 
@@ -155,6 +191,23 @@ mod tests {
         assert!(
             read("[data]\nevaluation = \"a\"\n").unwrap_err().message().contains("missing field `train`")
         );
+    }
+
+    #[test]
+    fn what_needs_all_records_does_not_go_with_a_stream() {
+        let stream = read("[data]\ntrain = \"a\"\nstreaming = { window = 9 }\n").unwrap();
+        let refused =
+            |table: &DataTable, sft: &SftConfig| table.check_streaming(sft).unwrap_err().to_string();
+        assert!(refused(&stream, &SftConfig::default()).starts_with("data.streaming needs sft.duration"));
+        let steps = Duration::Steps(std::num::NonZeroU64::MIN);
+        let sft = SftConfig { duration: steps, ..SftConfig::default() };
+        stream.check_streaming(&sft).unwrap();
+        let packed = SftConfig { packing: Some(Packing::Wrapped), ..sft.clone() };
+        assert!(refused(&stream, &packed).starts_with("sft.packing needs"));
+        let split = DataTable { evaluation_share: Some(ProperFraction::new(0.1)), ..stream };
+        assert!(refused(&split, &sft).starts_with("data.evaluation_share needs"));
+        assert!(read("[data]\ntrain = \"a\"\nstreaming = { window = 0 }\n").is_err());
+        assert!(read("[data]\ntrain = \"a\"\nstreaming = {}\n").unwrap_err().message().contains("`window`"));
     }
 
     #[test]

@@ -113,6 +113,7 @@ impl SftRun {
     pub(crate) fn check(&self, findings: &mut Findings) {
         findings.keep(self.sft.check().context("[sft] contradicts itself"));
         findings.keep(self.data.check());
+        findings.keep(self.data.check_streaming(&self.sft));
         let every = self.evaluation.as_ref().map(|evaluation| evaluation.every);
         findings.keep(self.checkpoints.check(every).context("[checkpoints] contradicts [evaluation]"));
         findings.keep(self.check_evaluation());
@@ -161,7 +162,7 @@ impl SftRun {
     pub(crate) fn deciding(&self, total_steps: u64) -> Result<Value> {
         // How often a run is evaluated matters only to when it ends early.
         let evaluation = self.early_stopping.as_ref().and(self.evaluation.as_ref());
-        Ok(json!({
+        let mut deciding = json!({
             "device": self.device.to_string(),
             "total_steps": total_steps,
             "sft": serde_json::to_value(&self.sft)?,
@@ -170,6 +171,10 @@ impl SftRun {
             "evaluation": serde_json::to_value(evaluation)?,
             "early_stopping": serde_json::to_value(&self.early_stopping)?,
             "ema": serde_json::to_value(&self.ema)?,
-        }))
+        });
+        if let Some(streaming) = self.data.streaming {
+            deciding["streaming"] = serde_json::to_value(streaming)?;
+        }
+        Ok(deciding)
     }
 }

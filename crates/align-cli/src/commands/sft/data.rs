@@ -1,11 +1,11 @@
 //! Demonstrations as a run learns them, and what became of those that it does not.
 
-use std::{borrow::Borrow, collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use align_model::{
     checkpoint::{Fingerprint, FingerprintBuilder},
-    data::{Located, SftRecord, ShuffledBatches, extra_columns},
-    sft::{SftConfig, SftDataError, SftExample, SftRow, SftTokenizer, rows},
+    data::{self, Located, SftRecord, extra_columns},
+    sft::{SftDataError, SftExample, SftTokenizer},
 };
 use anyhow::{Context as _, Result, ensure};
 
@@ -14,6 +14,8 @@ use anyhow::{Context as _, Result, ensure};
 pub(super) struct SftData {
     /// Where they come from, for people.
     pub(super) source: String,
+    /// Whether they are all that there is.
+    pub(super) extent: Extent,
     /// Those with something to learn.
     pub(super) examples: Vec<SftExample>,
     /// Where each of them stands.
@@ -32,11 +34,30 @@ pub(super) struct SftData {
     skipped: usize,
 }
 
+/// How much of a data set is in memory before a run begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// All of it: the run learns these samples.
+    #[default]
+    Whole,
+    /// All of it, though the run reads it anew as a stream.
+    WholeStream,
+    /// The first window; the run reads on.
+    FirstWindow,
+}
+
 /// Where a record stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     path: Arc<Path>,
     line: usize,
+}
+
+impl Place {
+    /// Where this record stands.
+    pub(super) fn of<R>(located: &Located<R>) -> Self {
+        Self { path: located.path.clone(), line: located.line }
+    }
 }
 
 impl std::fmt::Display for Place {
@@ -48,14 +69,14 @@ impl std::fmt::Display for Place {
 impl SftData {
     /// Tokenises records.
     pub(super) fn new(
-        source: String,
+        (source, extent): (String, Extent),
         records: &[Located<SftRecord>],
         skipped: usize,
         tokenizer: &SftTokenizer<'_>,
     ) -> Result<Self> {
-        let mut data = Self { source, skipped, extra: extra_columns(records), ..Self::default() };
+        let mut data = Self { source, extent, skipped, extra: extra_columns(records), ..Self::default() };
         for located in records {
-            let place = Place { path: located.path.clone(), line: located.line };
+            let place = Place::of(located);
             let whole = tokenizer.whole(&located.record).map_err(|source| {
                 let (path, line) = (place.path.display().to_string(), place.line);
                 SftDataError { path, line, source }
@@ -77,7 +98,10 @@ impl SftData {
     }
 
     fn nothing_to_learn(&self) -> String {
-        let source = &self.source;
+        let source = match self.extent {
+            Extent::FirstWindow => format!("{}, its first {} records", self.source, self.lengths.len()),
+            Extent::Whole | Extent::WholeStream => self.source.clone(),
+        };
         if self.truncated > 0 {
             return format!(
                 "{source}: no sample has a token to learn: {} of {} were cut before their response; raise sft.max_length, or keep their end with sft.truncation = \"keep_end\"",
@@ -97,7 +121,13 @@ impl SftData {
     /// What is in it, in one line.
     pub(super) fn described(&self) -> String {
         let (tokens, targets) = self.tokens();
-        format!("{}: {} samples, {tokens} tokens, {targets} of them learnt", self.source, self.examples.len())
+        let how = match self.extent {
+            Extent::Whole => String::new(),
+            Extent::WholeStream => ", streamed".into(),
+            Extent::FirstWindow => format!(", streamed; of its first {} records", self.lengths.len()),
+        };
+        let samples = self.examples.len();
+        format!("{}{how}: {samples} samples, {tokens} tokens, {targets} of them learnt", self.source)
     }
 
     /// What is worth a second look.
@@ -121,9 +151,17 @@ impl SftData {
     }
 }
 
-/// What decides which samples a run sees and is evaluated on.
-pub(super) fn fingerprint(train: &SftData, evaluation: Option<&SftData>) -> Fingerprint {
+/// What decides which samples a run sees and is evaluated on; of a stream, the files, and the tokens of what was read of
+/// it beforehand, which tell how they are tokenised.
+pub(super) fn fingerprint(
+    train: &SftData,
+    evaluation: Option<&SftData>,
+    files: Option<data::Fingerprint>,
+) -> Fingerprint {
     let mut builder = FingerprintBuilder::new();
+    if let Some(files) = files {
+        builder.update(files.to_string().as_bytes());
+    }
     for data in [Some(train), evaluation].into_iter().flatten() {
         builder.update(&(data.examples.len() as u64).to_le_bytes());
         for example in &data.examples {
@@ -137,82 +175,8 @@ pub(super) fn fingerprint(train: &SftData, evaluation: Option<&SftData>) -> Fing
     builder.finish()
 }
 
-/// The rows of a run and the order in which it sees them.
-#[derive(Debug)]
-pub(super) struct SftRows {
-    pub(super) rows: Vec<SftRow>,
-    /// Where each row stands; nothing where rows are packed.
-    places: Vec<Place>,
-}
-
-impl SftRows {
-    /// The rows of these data.
-    pub(super) fn new(data: &SftData, config: &SftConfig) -> Self {
-        let places = if config.packing.is_none() { data.places.clone() } else { Vec::new() };
-        Self { rows: rows(data.examples.clone(), config), places }
-    }
-
-    /// Batch after batch, without end.
-    pub(super) fn batches(&self, config: &SftConfig) -> SftBatches<'_> {
-        SftBatches {
-            rows: &self.rows,
-            order: ShuffledBatches::new(self.rows.len(), config.batch_size.get(), config.seed),
-        }
-    }
-
-    /// Where the rows of a batch stand.
-    pub(super) fn describe(&self, batch: &SftBatch) -> String {
-        let places: Vec<Place> =
-            batch.indices.iter().filter_map(|&index| self.places.get(index).cloned()).collect();
-        if places.is_empty() {
-            return format!("packed rows {:?}", batch.indices);
-        }
-        some(&places)
-    }
-}
-
-/// The rows of one step.
-#[derive(Debug)]
-pub(super) struct SftBatch {
-    indices: Vec<usize>,
-    rows: Vec<SftRow>,
-}
-
-impl Borrow<[SftRow]> for SftBatch {
-    fn borrow(&self) -> &[SftRow] {
-        &self.rows
-    }
-}
-
-/// The batches of a run.
-#[derive(Debug)]
-pub(super) struct SftBatches<'a> {
-    rows: &'a [SftRow],
-    order: ShuffledBatches,
-}
-
-impl SftBatches<'_> {
-    fn batch(&self, indices: Vec<usize>) -> SftBatch {
-        let rows = indices.iter().map(|&index| self.rows[index].clone()).collect();
-        SftBatch { indices, rows }
-    }
-}
-
-impl Iterator for SftBatches<'_> {
-    type Item = SftBatch;
-
-    fn next(&mut self) -> Option<SftBatch> {
-        self.nth(0)
-    }
-
-    fn nth(&mut self, n: usize) -> Option<SftBatch> {
-        let indices = self.order.nth(n)?;
-        Some(self.batch(indices))
-    }
-}
-
 /// The first few places, and how many more there are.
-fn some(places: &[Place]) -> String {
+pub(super) fn some(places: &[Place]) -> String {
     const SHOWN: usize = 8;
     let mut shown: Vec<String> = places.iter().take(SHOWN).map(ToString::to_string).collect();
     if places.len() > SHOWN {

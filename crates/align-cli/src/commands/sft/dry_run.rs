@@ -13,7 +13,11 @@ use align_model::{
 };
 use anyhow::{Result, bail};
 
-use super::{data::SftData, portrait, prepare::Prepared};
+use super::{
+    data::{Extent, SftData},
+    portrait,
+    prepare::Prepared,
+};
 use crate::{
     run_file::SavedForm,
     training::{
@@ -30,6 +34,12 @@ const SHOWN: usize = 3;
 pub(super) fn dry_run(prepared: Option<&Prepared>, mut findings: Findings, depth: Depth) -> Result<()> {
     if let Some(prepared) = prepared {
         println!("{}", portrait::summary(prepared));
+        if prepared.train.extent == Extent::FirstWindow {
+            let inspected = prepared.train.lengths.len();
+            println!(
+                "inspected   only the first {inspected} records; what follows is read while the run lasts"
+            );
+        }
         println!("samples     {SHOWN} of them as the model reads them, {}", marked_how());
         for (place, example) in prepared.train.places.iter().zip(&prepared.train.examples).take(SHOWN) {
             let (tokens, targets) = (example.tokens.len(), example.targets());
@@ -55,11 +65,14 @@ pub(super) fn dry_run(prepared: Option<&Prepared>, mut findings: Findings, depth
 fn forecast(prepared: &Prepared, depth: Depth, findings: &mut Findings) {
     let Prepared { run, steps, rows, .. } = prepared;
     let passes = run.sft.batch_size.get().div_ceil(run.sft.micro_batch_size.get());
-    let epochs = *steps as f64 * run.sft.batch_size.get() as f64 / rows.rows.len() as f64;
-    println!(
-        "steps       {steps}, each of {} in {passes} passes: {epochs:.1} times through the data",
-        run.sft.batch_size
-    );
+    let seen = match prepared.train.extent {
+        Extent::FirstWindow => "how often the data is seen is not known beforehand".into(),
+        Extent::Whole | Extent::WholeStream => {
+            let epochs = *steps as f64 * run.sft.batch_size.get() as f64 / rows.rows.len() as f64;
+            format!("{epochs:.1} times through the data")
+        }
+    };
+    println!("steps       {steps}, each of {} in {passes} passes: {seen}", run.sft.batch_size);
     let process = machine::resident_memory().unwrap_or(0);
     let Some(model) = findings.keep(prepared.load()) else { return };
     let estimate = estimate(prepared, &model);

@@ -3,7 +3,10 @@
 use align_model::{decoder::Decoder, sft::LossOn};
 use anyhow::Result;
 
-use super::{data::SftData, prepare::Prepared};
+use super::{
+    data::{Extent, SftData},
+    prepare::Prepared,
+};
 use crate::{
     page::grouped,
     run_file::{SavedForm, SftRun},
@@ -47,6 +50,13 @@ pub(super) fn portrait(prepared: &Prepared, model: &Decoder, warnings: &[String]
         ),
         Fact::new("loss on", loss_on(sft.loss_on)),
     ];
+    if train.extent == Extent::FirstWindow {
+        let inspected = grouped(train.lengths.len() as u64);
+        facts.push(Fact::new(
+            "streamed",
+            format!("samples and tokens are those of the first {inspected} records"),
+        ));
+    }
     facts.extend(sft.packing.map(|_| Fact::new("packed rows", grouped(rows.rows.len() as u64))));
     facts.extend(evaluation.as_ref().map(|data| {
         Fact::new("evaluation", format!("{}: {} samples", data.source, grouped(data.examples.len() as u64)))

@@ -4,7 +4,7 @@ use std::{collections::HashSet, path::Path};
 
 use align_model::{
     chat::ChatTemplates,
-    data::{DatasetConfig, Located, SftRecord},
+    data::{Dataset, Located, SftRecord},
     decoder::Decoder,
     pretrained::Checkpoint,
     sft::SftTokenizer,
@@ -13,9 +13,13 @@ use align_model::{
 use anyhow::{Context as _, Result, ensure};
 use burn::tensor::Device;
 
-use super::data::{SftData, SftRows};
+use super::{
+    batches::{SftBatches, SftRows},
+    data::{Extent, SftData},
+    stream::{SftStream, SharedPosition, StreamedBatches},
+};
 use crate::{
-    dataset::{named, records},
+    dataset::{first_records, named, on_this_machine, records},
     model,
     run_file::{SftRun, date::RunDate},
     training::{
@@ -31,8 +35,12 @@ pub(super) struct Prepared {
     pub(super) run: SftRun,
     pub(super) directory: RunDirectory,
     pub(super) base: Base,
+    /// What is trained on; of a stream, its first window.
     pub(super) train: SftData,
+    /// The rows of that.
     pub(super) rows: SftRows,
+    /// What is trained on, if it is streamed.
+    pub(super) stream: Option<SftStream>,
     pub(super) evaluation: Option<SftData>,
     pub(super) steps: u64,
     device: Device,
@@ -57,18 +65,21 @@ impl Prepared {
             findings.keep(check_length(&run, base));
             findings.keep(base.prompts(&run).map(|_| ()));
         }
-        let train = findings.keep(records(&run.data.train));
+        let train = findings.keep(TrainingRecords::read(&run));
         let apart = run.data.evaluation.as_ref().and_then(|config| findings.keep(records(config)));
         let (base, train) = (base?, train?);
-        let skipped = train.skipped.count;
-        let (train, split) = run.data.split(train.records);
-        let train = findings.keep(base.tokenized(&run, &run.data.train, &train, skipped));
+        let TrainingRecords { set, extent, stream } = train;
+        let skipped = set.skipped.count;
+        let (train, split) = run.data.split(set.records);
+        let named_train = (named(&run.data.train), extent);
+        let train = findings.keep(base.tokenized(&run, named_train, &train, skipped));
         let evaluation = match (&run.data.evaluation, apart) {
             (Some(config), Some(set)) => {
-                findings.keep(base.tokenized(&run, config, &set.records, set.skipped.count))
+                let named = (named(config), Extent::Whole);
+                findings.keep(base.tokenized(&run, named, &set.records, set.skipped.count))
             }
             _ if split.is_empty() => None,
-            _ => findings.keep(base.tokenized(&run, &run.data.train, &split, 0)),
+            _ => findings.keep(base.tokenized(&run, (named(&run.data.train), Extent::Whole), &split, 0)),
         };
         let train = train?;
         if let Some(evaluation) = &evaluation {
@@ -76,7 +87,18 @@ impl Prepared {
         }
         let rows = SftRows::new(&train, &run.sft);
         let steps = run.sft.duration.steps(rows.rows.len(), run.sft.batch_size);
-        Some(Self { directory: directory?, device: device?, run, base, train, rows, evaluation, steps })
+        let (directory, device) = (directory?, device?);
+        Some(Self { directory, device, run, base, train, rows, stream, evaluation, steps })
+    }
+
+    /// The batches of the run, without end; those of a stream go on from `reached`.
+    pub(super) fn batches(&self, reached: SharedPosition) -> Result<SftBatches<'_>> {
+        let Some(stream) = &self.stream else {
+            return Ok(SftBatches::InMemory(self.rows.batches(&self.run.sft)));
+        };
+        let tokenizer = self.base.sample_tokenizer(&self.run);
+        let batches = StreamedBatches::new(stream, &self.run.sft, tokenizer, reached)?;
+        Ok(SftBatches::Streamed(Box::new(batches)))
     }
 
     /// Loads the weights of the model to start from and puts the adapter on, if there is one.
@@ -88,6 +110,26 @@ impl Prepared {
             Some(adapter) => adapter.attach(model, family, self.run.sft.seed),
             None => Ok(model),
         }
+    }
+}
+
+/// What is trained on, before it is tokenised; of a stream, its first window.
+struct TrainingRecords {
+    set: Dataset<SftRecord>,
+    extent: Extent,
+    stream: Option<SftStream>,
+}
+
+impl TrainingRecords {
+    fn read(run: &SftRun) -> Result<Self> {
+        let config = &run.data.train;
+        let Some(streaming) = run.data.streaming else {
+            return Ok(Self { set: records(config)?, extent: Extent::Whole, stream: None });
+        };
+        let (files, window) = (on_this_machine(config)?, streaming.window);
+        let (set, is_whole) = first_records(&files, window)?;
+        let extent = if is_whole { Extent::WholeStream } else { Extent::FirstWindow };
+        Ok(Self { set, extent, stream: Some(SftStream { files, window }) })
     }
 }
 
@@ -111,13 +153,16 @@ impl Base {
     fn tokenized(
         &self,
         run: &SftRun,
-        config: &DatasetConfig,
+        origin: (String, Extent),
         records: &[Located<SftRecord>],
         skipped: usize,
     ) -> Result<SftData> {
+        SftData::new(origin, records, skipped, &self.sample_tokenizer(run))
+    }
+
+    fn sample_tokenizer(&self, run: &SftRun) -> SftTokenizer<'_> {
         let tokenizer = SftTokenizer::new(&run.sft, &self.tokenizer, self.templates.as_ref());
-        let tokenizer = SftTokenizer { now: Some(date(run).get()), ..tokenizer };
-        SftData::new(named(config), records, skipped, &tokenizer)
+        SftTokenizer { now: Some(date(run).get()), ..tokenizer }
     }
 }
 

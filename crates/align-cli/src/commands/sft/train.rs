@@ -2,28 +2,29 @@
 
 use align_model::{
     checkpoint::RunIdentity,
-    decoder::Decoder,
-    sft::{SftRow, SftTrainer, evaluate},
+    data::Fingerprint,
+    sft::{SftTrainer, evaluate},
     train::{Averaged, HookError, SamplesConfig, fingerprint_of},
 };
 use anyhow::{Context as _, Result};
 
 use super::{
-    data::{self, SftBatch},
+    batches::{SftBatch, SftBatches},
+    data,
+    learner::Learner,
     portrait,
     prepare::Prepared,
     publish,
+    stream::SharedPosition,
 };
 use crate::training::{
     samples::SamplePrompts,
     session::{Evaluate, Looks, Session, Write},
 };
 
-type Trainer = Averaged<SftTrainer<Decoder>>;
-
 /// Trains the model and writes it.
 pub(super) fn train(prepared: &Prepared, warnings: &[String]) -> Result<()> {
-    let Prepared { run, directory, base, rows, steps, .. } = prepared;
+    let Prepared { run, directory, base, stream, steps, .. } = prepared;
     let model = prepared.load()?;
     println!("{}", portrait::summary(prepared));
     println!("training    {steps} steps, {}, on {}", portrait::parameters(&model), run.device);
@@ -31,9 +32,13 @@ pub(super) fn train(prepared: &Prepared, warnings: &[String]) -> Result<()> {
         println!("warning     {warning}");
     }
     let portrait = portrait::portrait(prepared, &model, warnings)?;
-    let samples = data::fingerprint(&prepared.train, prepared.evaluation.as_ref());
+    let files = stream.as_ref().map(|stream| Fingerprint::of(&stream.files)).transpose()?;
+    let samples = data::fingerprint(&prepared.train, prepared.evaluation.as_ref(), files);
     let identity = RunIdentity::new(run.deciding(*steps)?, samples, fingerprint_of(&model)?);
-    let mut trainer = Averaged::new(SftTrainer::new(model, &run.sft, *steps)?, run.ema.clone());
+    let trainer = Averaged::new(SftTrainer::new(model, &run.sft, *steps)?, run.ema.clone());
+    let reached = SharedPosition::default();
+    let mut batches = prepared.batches(reached.clone())?;
+    let mut trainer = Learner::new(trainer, stream.is_some().then_some(reached));
     let prompts = base.prompts(run)?;
     let session = Session {
         directory,
@@ -42,9 +47,11 @@ pub(super) fn train(prepared: &Prepared, warnings: &[String]) -> Result<()> {
         early_stopping: run.early_stopping.as_ref(),
         portrait,
     };
-    let describe = |batch: &SftBatch| rows.describe(batch);
     let looks = looks(prepared, prompts.as_ref());
-    session.train::<_, [SftRow], _>(&mut trainer, rows.batches(&run.sft), describe, looks)?;
+    session.train::<_, SftBatch, _>(&mut trainer, &mut batches, SftBatch::described, looks)?;
+    if let SftBatches::Streamed(stream) = &batches {
+        println!("streamed    {}", stream.summary());
+    }
 
     let out = run.out.display();
     let written = publish::publish(prepared, trainer.result());
@@ -54,10 +61,10 @@ pub(super) fn train(prepared: &Prepared, warnings: &[String]) -> Result<()> {
 }
 
 /// Evaluation and samples, as the run file wants them.
-fn looks<'a>(prepared: &'a Prepared, prompts: Option<&'a SamplePrompts<'a>>) -> Looks<'a, Trainer> {
+fn looks<'a>(prepared: &'a Prepared, prompts: Option<&'a SamplePrompts<'a>>) -> Looks<'a, Learner> {
     let run = &prepared.run;
     let evaluation = prepared.evaluation.as_ref().map(|data| {
-        let evaluated: Evaluate<'a, Trainer> = Box::new(|trainer: &Trainer| {
+        let evaluated: Evaluate<'a, Learner> = Box::new(|trainer: &Learner| {
             let report = evaluate(&trainer.result(), &data.examples, run.sft.loss, run.sft.micro_batch_size);
             let report =
                 report.map_err(|error| HookError { hook: "evaluation", reason: error.to_string() })?;
@@ -66,7 +73,7 @@ fn looks<'a>(prepared: &'a Prepared, prompts: Option<&'a SamplePrompts<'a>>) -> 
         (run.evaluation.clone().unwrap_or_default(), evaluated)
     });
     let samples = run.samples.as_ref().zip(prompts).map(|(table, prompts)| {
-        let write: Write<'a, Trainer> = Box::new(|trainer: &Trainer| prompts.answered_by(&trainer.result()));
+        let write: Write<'a, Learner> = Box::new(|trainer: &Learner| prompts.answered_by(&trainer.result()));
         (SamplesConfig { every: table.every }, write)
     });
     Looks { evaluation, samples }
