@@ -9,4 +9,5 @@ mod hub;
 mod mistakes;
 mod runs;
 mod sft;
+mod streaming;
 mod workplace;

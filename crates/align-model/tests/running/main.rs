@@ -9,4 +9,5 @@ mod fine_tuning;
 #[cfg(unix)]
 mod killed;
 mod resuming;
+mod streaming;
 mod toy;
