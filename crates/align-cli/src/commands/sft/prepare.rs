@@ -88,7 +88,7 @@ impl Prepared {
         let rows = SftRows::new(&train, &run.sft);
         let steps = run.sft.duration.steps(rows.rows.len(), run.sft.batch_size);
         let (directory, device) = (directory?, device?);
-        Some(Self { directory, device, run, base, train, rows, stream, evaluation, steps })
+        Some(Self { run, directory, base, train, rows, stream, evaluation, steps, device })
     }
 
     /// The batches of the run, without end; those of a stream go on from `reached`.
