@@ -31,12 +31,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     checkpoint.save(&base, &out.join("base"), SaveOptions::default())?;
 
     let family = checkpoint.architecture().family();
-    let adapted = SavedAdapter::open(Path::new(adapter))?.apply(base, family)?;
+    let together = SavedAdapter::open(Path::new(adapter))?.apply(base, family)?;
     let ids = checkpoint.tokenizer()?.encode(TEXT, SpecialTokens::Add)?;
-    let logits = adapted.logits(adapted.hidden(&TokenBatch::from_sequences(&[&ids])));
+    let logits = together.logits(together.hidden(&TokenBatch::from_sequences(&[&ids])));
     let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
     write_logits(&out.join("logits.safetensors"), &ids, &logits)?;
-    Ok(checkpoint.save(&adapted.merge_adapter()?, &out.join("merged"), SaveOptions::default())?)
+    Ok(checkpoint.save(&together.merge_adapter()?, &out.join("merged"), SaveOptions::default())?)
 }
 
 fn write_logits(path: &Path, ids: &[u32], logits: &[f32]) -> Result<(), Box<dyn Error>> {
