@@ -172,10 +172,10 @@ fn training(
     let schedule = Schedule::Constant { warmup: Span::Steps(0) };
     let update = UpdateConfig { learning_rate: Positive::new(1e-5), schedule, ..UpdateConfig::default() };
     let config = SftConfig { recompute: options.recompute, update, ..SftConfig::default() };
-    let mut trainer = SftTrainer::new(model, &config, 10_000)?;
+    let mut sft = SftTrainer::new(model, &config, 10_000)?;
     let mut losses = Vec::new();
     let mut failure = None;
-    let seconds = timed(options, || match trainer.step(rows) {
+    let seconds = timed(options, || match sft.step(rows) {
         Ok(report) => losses.push(report.loss),
         Err(error) => failure = Some(error),
     });

@@ -4,6 +4,11 @@
 //! Each function returns `None` where it has no such pass: on other devices, in other data types, under autodiff. The
 //! caller then does the same in tensor operations. A faster pass for another device belongs here.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "tensors go in and out by value everywhere; boxing them saves nothing"
+)]
+
 use burn::tensor::Tensor;
 
 use super::config::NormConfig;

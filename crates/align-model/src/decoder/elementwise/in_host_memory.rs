@@ -178,7 +178,9 @@ pub(super) fn rotate(x: Tensor<3>, [cos, sin]: [Tensor<3>; 2], direction: f32, s
                 let sin = sin * direction;
                 (*a, *b) = ((*a * cos - *b * sin) * scale, (*b * cos + *a * sin) * scale);
             }
-            kept.iter_mut().for_each(|x| *x *= scale);
+            for x in kept {
+                *x *= scale;
+            }
         }
     });
     Tensor::from_data(TensorData::new(x, shape), &device)
@@ -202,7 +204,7 @@ fn exp(x: f32) -> f32 {
     let n = shifted - ROUNDER;
     let r = x - n * LN_2_HIGH - n * LN_2_LOW;
     let mut p = 1.987_569_1e-4;
-    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
+    for coefficient in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         p = p * r + coefficient;
     }
     let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
