@@ -22,6 +22,8 @@ LINES = {
     "forward": ("forward.py", []),
     "sft": ("sft.py", []),
     "ragged": ("ragged.py", []),
+    "packed": ("ragged.py", ["--packed", "672"]),
+    "lora": ("lora.py", []),
     "generate-1": ("generation.py", ["--sequences", "1"]),
     "generate-8": ("generation.py", ["--sequences", "8"]),
 }

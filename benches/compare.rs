@@ -5,32 +5,34 @@
 //! cargo run --release --manifest-path benches/Cargo.toml --bin compare -- sft --model MODEL [--reps 3] [--recompute layers]
 //! ```
 //!
-//! Lines: `forward`, `sft`, `ragged`, `frozen`, `generate-1`, `generate-8`. Training lines also print what
+//! Lines: `forward`, `sft`, `ragged`, `packed`, `lora`, `lora-ragged`, `generate-1`, `generate-8`. Training lines also print what
 //! `align_model::memory` expects the peak to be.
 
 use std::{error::Error, path::Path, time::Instant};
 
 use align_model::{
+    adapter::{LoraConfig, Targets as AdapterTargets},
     causal_lm::{Recompute, TokenBatch},
     decoder::{ComputeDtype, Decoder},
     generate::{Decoding, GenerationConfig, SamplingConfig, generate},
     logprob::{Targets, token_log_probs},
     memory::{LargestPass, MemoryEstimate, Trained, TrainingSetup},
     number::Positive,
-    pretrained::Checkpoint,
-    sft::{SftConfig, SftExample, SftTrainer},
+    pretrained::{Checkpoint, Family},
+    sft::{Packing, SftConfig, SftExample, SftRow, SftTrainer},
     train::{Schedule, Span, Step, UpdateConfig},
 };
-use burn::{
-    module::{Module, ModuleMapper, Param},
-    tensor::{Device, Tensor},
-};
+use burn::tensor::Device;
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Prompt and completion tokens of each sequence of the ragged lines.
 const RAGGED: [(usize, usize); 6] = [(16, 16), (32, 32), (64, 96), (96, 128), (96, 224), (136, 376)];
+
+/// Tokens of a packed row, at most: two of them hold the ragged samples.
+const ROW: usize = 672;
 
 struct Options {
     line: String,
@@ -56,13 +58,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let model = model.with_compute_dtype(options.compute)?;
     let mut measured = match options.line.as_str() {
         "forward" => forward(&model, &options),
-        "sft" => training(model, &equal(&options), &options, Trained::Everything, base)?,
-        "ragged" => training(model, &ragged(), &options, Trained::Everything, base)?,
-        "frozen" => {
-            let model = frozen(model.train());
-            let parameters = (2 * model.layers.len() + 1) * model.config().hidden_size;
-            training(model, &equal(&options), &options, Trained::Adapters { parameters }, base)?
+        "sft" => training(model, &alone(equal(&options)), &options, Trained::Everything, base)?,
+        "ragged" => training(model, &alone(ragged()), &options, Trained::Everything, base)?,
+        "packed" => {
+            let rows = Packing::BestFitDecreasing.pack(&ragged(), ROW.try_into()?);
+            training(model, &rows, &options, Trained::Everything, base)?
         }
+        "lora" => adapted(model, &alone(equal(&options)), &options, base)?,
+        "lora-ragged" => adapted(model, &alone(ragged()), &options, base)?,
         "generate-1" => generation(&model, 1, &options)?,
         "generate-8" => generation(&model, 8, &options)?,
         other => return Err(format!("there is no line `{other}`").into()),
@@ -122,6 +125,11 @@ fn ragged() -> Vec<SftExample> {
     RAGGED.iter().enumerate().map(example).collect()
 }
 
+/// Rows of one sample each.
+fn alone(examples: Vec<SftExample>) -> Vec<SftRow> {
+    examples.into_iter().map(SftRow::from).collect()
+}
+
 /// Runs `work` once to warm up and then as often as asked.
 fn timed(options: &Options, mut work: impl FnMut()) -> Vec<f64> {
     let mut once = || {
@@ -145,22 +153,29 @@ fn forward(model: &Decoder, options: &Options) -> Measured {
 
 fn training(
     model: Decoder,
-    examples: &[SftExample],
+    rows: &[SftRow],
     options: &Options,
     trained: Trained,
     base: f64,
 ) -> Result<Measured, Box<dyn Error>> {
-    let lengths: Vec<usize> = examples.iter().map(|example| example.tokens.len()).collect();
-    let pass = LargestPass { lengths: &lengths, targets: examples.iter().map(SftExample::targets).sum() };
-    let setup = TrainingSetup { trained, recompute: options.recompute, compute: options.compute, copies: 0 };
+    let sequences = rows.iter().flat_map(|row| &row.sequences);
+    let lengths: Vec<usize> = sequences.map(|sequence| sequence.tokens.len()).collect();
+    let pass = LargestPass { lengths: &lengths, targets: rows.iter().map(SftRow::targets).sum() };
+    let setup = TrainingSetup {
+        trained,
+        recompute: options.recompute,
+        compute: options.compute,
+        passes: 1,
+        copies: 0,
+    };
     let estimate = MemoryEstimate::new(model.config(), &setup, &pass);
     let schedule = Schedule::Constant { warmup: Span::Steps(0) };
     let update = UpdateConfig { learning_rate: Positive::new(1e-5), schedule, ..UpdateConfig::default() };
     let config = SftConfig { recompute: options.recompute, update, ..SftConfig::default() };
-    let mut trainer = SftTrainer::new(model, &config, 10_000)?;
+    let mut sft = SftTrainer::new(model, &config, 10_000)?;
     let mut losses = Vec::new();
     let mut failure = None;
-    let seconds = timed(options, || match trainer.step(examples) {
+    let seconds = timed(options, || match sft.step(rows) {
         Ok(report) => losses.push(report.loss),
         Err(error) => failure = Some(error),
     });
@@ -187,15 +202,22 @@ fn generation(model: &Decoder, rows: usize, options: &Options) -> Result<Measure
     Ok(Measured { tokens: rows * NEW_TOKENS, seconds, details: serde_json::Value::Null })
 }
 
-/// Freezes everything but the norms: the work of a step with adapters, without theirs.
-fn frozen(model: Decoder) -> Decoder {
-    struct Freeze;
-    impl ModuleMapper for Freeze {
-        fn map_float<const D: usize>(&mut self, parameter: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            parameter.set_require_grad(D == 1)
-        }
-    }
-    model.map(&mut Freeze)
+/// A step with adapters of rank 16 on every linear layer.
+fn adapted(
+    model: Decoder,
+    rows: &[SftRow],
+    options: &Options,
+    base: f64,
+) -> Result<Measured, Box<dyn Error>> {
+    let config = LoraConfig {
+        rank: 16.try_into()?,
+        alpha: Positive::new(32.0),
+        targets: AdapterTargets::AllLinear,
+        ..LoraConfig::default()
+    };
+    let model = model.with_adapter(Family::Llama, &config, &mut ChaCha8Rng::seed_from_u64(0))?;
+    let parameters = model.adapter_parameters().trained_count;
+    training(model, rows, options, Trained::Adapters { parameters }, base)
 }
 
 const MEBIBYTE: f64 = 1_048_576.0;

@@ -229,7 +229,7 @@ fn what_is_recomputed_changes_no_gradient() {
             hidden_and_gradients(&model, HiddenPass::keeping_graph(&model, model.hidden(&batch)));
         for recompute in [Recompute::Nothing, Recompute::Attention, Recompute::Layers] {
             let (again, of_pass) = run(recompute);
-            assert_close(&again, &hidden, 1e-6);
+            assert_close(&again, &hidden, 2e-6);
             assert_close(&of_pass, &gradients, 2e-6);
             assert_eq!(of_pass, run(Recompute::Nothing).1, "{name} {recompute:?}: not the same bits");
         }

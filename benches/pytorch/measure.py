@@ -23,6 +23,7 @@ def options(description):
     parser.add_argument("--reps", type=int, default=3, help="repetitions that count, after one to warm up")
     parser.add_argument("--sequences", type=int, default=4)
     parser.add_argument("--length", type=int, default=256)
+    parser.add_argument("--packed", type=int, default=0, help="of the ragged line: tokens of a packed row")
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)

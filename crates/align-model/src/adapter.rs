@@ -26,5 +26,5 @@ pub use lora::{LoraAdapter, OutputLayout};
 pub use peft::{SavedAdapter, save_adapter};
 
 pub(crate) use attach::Attached;
-pub(crate) use lora::AdaptedPart;
+pub(crate) use lora::{AdaptedPart, AdapterGradients};
 pub(crate) use modules::{is_magnitude, tensor_name};

@@ -8,7 +8,7 @@ use burn::{
 };
 
 pub use pass::{DropoutSeed, HiddenPass, LogitsBackward, LogitsPass, PassOptions, Recompute};
-pub(crate) use pass::{absorb, add_gradient, backward};
+pub(crate) use pass::{add_gradient, backward_through, plain};
 
 /// Token sequences laid end to end, without padding.
 ///

@@ -5,6 +5,7 @@ mod base;
 mod block;
 mod cache;
 mod config;
+mod elementwise;
 mod linear;
 mod mask;
 mod mlp;

@@ -25,6 +25,8 @@ pub struct TrainingSetup {
     pub recompute: Recompute,
     /// What activations are stored in.
     pub compute: ComputeDtype,
+    /// Forward passes of a step: while one of several runs, the sum of the gradients before it is kept.
+    pub passes: usize,
     /// Further copies of the trained parameters: 1 with an exponential moving average of them, else 0.
     pub copies: usize,
 }
@@ -53,7 +55,8 @@ pub struct LargestPass<'a> {
 /// Bytes that a training step takes.
 ///
 /// ```text
-/// total = weights + moments + copies + max(at the head, in the blocks, at the end)
+/// total = weights + moments + copies + summed + max(at the head, in the blocks, at the end)
+/// summed        = gradients, where a step is more than one pass, else 0
 /// at the head   = kept + logits + 2 · head gradient
 /// in the blocks = kept + head gradient + block
 /// at the end    = gradients + block
@@ -64,13 +67,15 @@ pub struct MemoryEstimate {
     pub weights: u64,
     /// Gradients of what is trained, in f32.
     pub gradients: u64,
+    /// The sum of the gradients of earlier passes of the step.
+    pub summed: u64,
     /// AdamW's two moments of what is trained, in f32.
     pub moments: u64,
     /// Further copies of what is trained.
     pub copies: u64,
     /// What the way there keeps for the way back.
     pub kept: u64,
-    /// What one block needs for its own way back, recomputation included.
+    /// One block on its way back, with what was kept of it or computed again.
     pub block: u64,
     /// Logits, probabilities and gradient of one chunk of positions.
     pub logits: u64,
@@ -93,6 +98,7 @@ impl MemoryEstimate {
         Self {
             weights: F32 * (of_model + of_adapters),
             gradients: F32 * trained,
+            summed: if setup.passes > 1 { F32 * trained } else { 0 },
             moments: 2 * F32 * trained,
             copies: F32 * trained * setup.copies as u64,
             kept: activations.kept,
@@ -109,7 +115,7 @@ impl MemoryEstimate {
         let in_the_blocks = self.kept + self.head_gradient + self.block;
         let at_the_end = self.gradients + self.block;
         let step = at_the_head.max(in_the_blocks).max(at_the_end);
-        process + self.weights + self.moments + self.copies + step
+        process + self.weights + self.moments + self.copies + self.summed + step
     }
 }
 

@@ -13,6 +13,7 @@ pub(crate) fn described(estimate: &MemoryEstimate, process: u64) -> String {
         ("moments", estimate.moments),
         ("average", estimate.copies),
         ("kept for the way back", estimate.kept),
+        ("gradients of earlier passes", estimate.summed),
         ("one block", estimate.block),
         ("logits", estimate.logits),
     ];

@@ -2,7 +2,7 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor, TensorData},
+    tensor::{DType, Device, Tensor, TensorData},
 };
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -90,6 +90,17 @@ pub(crate) struct AdaptedPart {
     pub(crate) output: Tensor<2>,
     /// `W`, `[out, in]`
     pub(crate) weight: Tensor<2>,
+}
+
+/// Gradients of an adapter's matrices and of its input.
+#[derive(Debug)]
+pub(crate) struct AdapterGradients {
+    /// `[rank, in]`
+    pub(crate) a: Tensor<2>,
+    /// `[out, rank]`
+    pub(crate) b: Tensor<2>,
+    /// `[tokens, in]`
+    pub(crate) x: Tensor<2>,
 }
 
 /// The values of an adapter that is to be made.
@@ -203,6 +214,43 @@ impl LoraAdapter {
             }
         };
         parts.into_iter().zip(rows).zip(magnitudes).map(adapted).collect()
+    }
+
+    /// Whether it adds `s·B·A` to the weight of one layer and does nothing else.
+    pub(crate) fn is_low_rank_sum(&self) -> bool {
+        self.magnitude.is_none() && self.settings.layout == OutputLayout::Single
+    }
+
+    /// The way back from [`adapt`](Self::adapt), by formula. With `u = s·x·Aᵀ`, `y = … + u·Bᵀ`:
+    ///
+    /// ```text
+    /// ∂B = ∂yᵀ·u        ∂u = s·∂y·B        ∂A = ∂uᵀ·x        ∂x = ∂u·A
+    /// ```
+    ///
+    /// # Panics
+    /// Unless the adapter [is a low-rank sum](Self::is_low_rank_sum).
+    pub(crate) fn backward(
+        &self,
+        x: &Tensor<2>,
+        gradient: &Tensor<2>,
+        seed: Option<DropoutSeed>,
+    ) -> AdapterGradients {
+        assert!(self.is_low_rank_sum(), "the way back by formula is that of plain LoRA on one layer");
+        let AdapterSettings { scale, dropout: probability, stream, .. } = self.settings;
+        // The same entries are left out of `x` and of its gradient.
+        let drop = |x: Tensor<2>| match seed.filter(|_| probability > 0.0) {
+            Some(seed) => dropout(x, probability, seed, stream),
+            None => x,
+        };
+        let [a, b] = [&self.a, &self.b].map(|matrix| matrix.val().without_autodiff().cast(x.dtype()));
+        let input = drop(x.clone());
+        let low = input.clone().matmul(a.clone().transpose()) * scale;
+        let of_low = gradient.clone().matmul(b) * scale;
+        AdapterGradients {
+            a: of_low.clone().transpose().matmul(input).cast(DType::F32),
+            b: gradient.clone().transpose().matmul(low).cast(DType::F32),
+            x: drop(of_low.matmul(a)),
+        }
     }
 
     /// The layers' weights with the adapter, without gradients.

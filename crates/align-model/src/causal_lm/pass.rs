@@ -164,9 +164,7 @@ impl LogitsBackward<'_> {
 }
 
 /// Goes back from tensors whose gradients are known. `None` if none of them has a graph.
-pub(crate) fn backward<const D: usize>(
-    ends: impl IntoIterator<Item = (Tensor<D>, Tensor<D>)>,
-) -> Option<Gradients> {
+fn backward<const D: usize>(ends: impl IntoIterator<Item = (Tensor<D>, Tensor<D>)>) -> Option<Gradients> {
     let products = ends
         .into_iter()
         .filter(|(end, _)| end.is_tracked())
@@ -174,8 +172,36 @@ pub(crate) fn backward<const D: usize>(
     products.reduce(|sum, product| sum + product).map(|sum| sum.backward())
 }
 
+/// Goes back through a small graph of its own: `forward` is given leaves of `inputs` and returns results with their
+/// gradients. Returns the gradients of the inputs; those of `module`'s parameters are added to `gradients`. All tensors that
+/// go in and come out are plain.
+pub(crate) fn backward_through<M: Module, const N: usize, const D: usize, E>(
+    module: &M,
+    inputs: [Tensor<D>; N],
+    forward: impl FnOnce([Tensor<D>; N]) -> E,
+    gradients: &mut GradientsParams,
+) -> [Tensor<D>; N]
+where
+    E: IntoIterator<Item = (Tensor<D>, Tensor<D>)>,
+{
+    let leaves = inputs.map(|x| Tensor::from_inner(x).require_grad());
+    let mut found = backward(forward(leaves.clone()));
+    if let Some(found) = &mut found {
+        absorb(gradients, found, module);
+    }
+    leaves.map(|leaf| {
+        let gradient = found.as_mut().and_then(|found| leaf.grad_remove(found));
+        gradient.unwrap_or_else(|| leaf.inner().zeros_like())
+    })
+}
+
+/// A tensor without its graph.
+pub(crate) fn plain<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if x.is_autodiff() { x.inner() } else { x }
+}
+
 /// Moves the gradients of `module`'s parameters out of `from`, adding them to those that `into` has.
-pub(crate) fn absorb<M: Module>(into: &mut GradientsParams, from: &mut Gradients, module: &M) {
+fn absorb<M: Module>(into: &mut GradientsParams, from: &mut Gradients, module: &M) {
     module.visit(&mut Absorb { into, from });
 }
 

@@ -4,12 +4,13 @@ mod dot_product;
 
 use burn::{
     module::Module,
+    optim::GradientsParams,
     tensor::{DType, Tensor},
 };
 
 use super::{
     config::{AttentionBias, DecoderConfig, LayerConfig},
-    linear::Linear,
+    linear::{Linear, WayBack},
     mask::AttentionPlan,
     norm::Norm,
     parameters::{Builder, ParameterSource},
@@ -56,22 +57,6 @@ pub(super) struct Projected {
     pub(super) value: Tensor<3>,
 }
 
-impl Projected {
-    pub(super) fn map(self, change: impl Fn(Tensor<3>) -> Tensor<3>) -> Self {
-        Self { query: change(self.query), key: change(self.key), value: change(self.value) }
-    }
-
-    /// Pairs of its parts and another's.
-    pub(super) fn zip(self, other: Self) -> [(Tensor<3>, Tensor<3>); 3] {
-        [(self.query, other.query), (self.key, other.key), (self.value, other.value)]
-    }
-
-    /// Whether any part has a graph.
-    pub(super) fn is_tracked(&self) -> bool {
-        self.query.is_tracked() || self.key.is_tracked() || self.value.is_tracked()
-    }
-}
-
 impl Attention {
     pub(super) fn build<S: ParameterSource>(
         builder: &mut Builder<'_, S>,
@@ -115,22 +100,88 @@ impl Attention {
 
     /// `x`: `[tokens, hidden]`.
     pub(super) fn project(&self, x: Tensor<2>, rotation: Option<&Rotation>, pass: Pass) -> Projected {
-        let HeadShape { heads, kv_heads, head_dim, ref layer } = self.shape;
+        self.turn(self.read(&x, pass), rotation)
+    }
+
+    /// Queries, keys and values as the linear layers make them. `x`: `[tokens, hidden]`.
+    pub(super) fn read(&self, x: &Tensor<2>, pass: Pass) -> Projected {
+        let HeadShape { heads, kv_heads, head_dim, .. } = self.shape;
         let [tokens, _] = x.dims();
-        let layers = [&self.query, &self.key, &self.value];
-        let [query, key, value] = Linear::forward_together(layers, self.adapter.as_ref(), &x, pass);
-        let mut query = query.reshape([tokens, heads, head_dim]);
-        let mut key = key.reshape([tokens, kv_heads, head_dim]);
-        let value = value.reshape([tokens, kv_heads, head_dim]);
+        let [query, key, value] = Linear::forward_together(self.readers(), self.adapter.as_ref(), x, pass);
+        Projected {
+            query: query.reshape([tokens, heads, head_dim]),
+            key: key.reshape([tokens, kv_heads, head_dim]),
+            value: value.reshape([tokens, kv_heads, head_dim]),
+        }
+    }
+
+    /// Normalises, rotates and scales what was [`read`](Self::read).
+    pub(super) fn turn(&self, read: Projected, rotation: Option<&Rotation>) -> Projected {
+        let Projected { mut query, mut key, value } = read;
         if let (Some(query_norm), Some(key_norm)) = (&self.query_norm, &self.key_norm) {
             (query, key) = (query_norm.forward(query), key_norm.forward(key));
         }
-        let dtype = query.dtype();
-        if let Some(rotation) = rotation {
-            (query, key) = (rotation.apply(query.cast(DType::F32)), rotation.apply(key.cast(DType::F32)));
-        }
         // Scaling the queries costs less than scaling the scores.
-        Projected { query: (query * layer.attention_scale).cast(dtype), key: key.cast(dtype), value }
+        let (dtype, scale) = (query.dtype(), self.shape.layer.attention_scale);
+        match rotation {
+            Some(rotation) => Projected {
+                query: rotation.apply_scaled(query.cast(DType::F32), scale).cast(dtype),
+                key: rotation.apply(key.cast(DType::F32)).cast(dtype),
+                value,
+            },
+            None => Projected { query: (query * scale).cast(dtype), key, value },
+        }
+    }
+
+    /// The gradients of what was [`read`](Self::read); `before_norms` is that, where there are norms.
+    pub(super) fn turn_backward(
+        &self,
+        before_norms: Option<Projected>,
+        gradient: Projected,
+        rotation: Option<&Rotation>,
+        gradients: &mut GradientsParams,
+    ) -> Projected {
+        let Projected { mut query, mut key, value } = gradient;
+        let (dtype, scale) = (query.dtype(), self.shape.layer.attention_scale);
+        (query, key) = match rotation {
+            Some(rotation) => (
+                rotation.backward(query.cast(DType::F32), scale).cast(dtype),
+                rotation.backward(key.cast(DType::F32), 1.0).cast(dtype),
+            ),
+            None => (query * scale, key),
+        };
+        if let (Some(query_norm), Some(key_norm), Some(before)) =
+            (&self.query_norm, &self.key_norm, before_norms)
+        {
+            query = query_norm.backward(before.query, query, gradients);
+            key = key_norm.backward(before.key, key, gradients);
+        }
+        Projected { query, key, value }
+    }
+
+    /// The gradient of `x` that was [`read`](Self::read), if it is needed.
+    pub(super) fn read_backward(
+        &self,
+        x: &Tensor<2>,
+        gradient: Projected,
+        way: WayBack<'_>,
+    ) -> Option<Tensor<2>> {
+        let tokens = x.dims()[0];
+        let flat = |gradient: Tensor<3>| {
+            let [_, heads, width] = gradient.dims();
+            gradient.reshape([tokens, heads * width])
+        };
+        let gradient = [flat(gradient.query), flat(gradient.key), flat(gradient.value)];
+        Linear::backward_together(self.readers(), self.adapter.as_ref(), x, gradient, way)
+    }
+
+    /// Whether there are norms of single heads.
+    pub(super) fn norms_heads(&self) -> bool {
+        self.query_norm.is_some()
+    }
+
+    fn readers(&self) -> [&Linear; 3] {
+        [&self.query, &self.key, &self.value]
     }
 
     /// Attention inside each sequence. Result `[tokens, heads · head_dim]`, for [`Self::output`].

@@ -16,9 +16,8 @@ impl Decoder {
     /// The same model with the weights of its blocks' linear layers in fewer bits; embeddings, norms, biases, the head and
     /// adapters stay as they are. The rounded weights cannot be trained.
     ///
-    /// A layer computes with its weight as [`dequantize`](QuantizedMatrix::dequantize) gives it, in f32, made for each use.
-    /// A training pass keeps it until the way back: together with layer-wise recomputation, one block's weights exist in
-    /// f32 at a time.
+    /// A layer computes with its weight as [`dequantize`](QuantizedMatrix::dequantize) gives it, in f32, made for each use
+    /// and forgotten after it: one matrix exists in f32 at a time.
     ///
     /// # Errors
     /// If a weight cannot be read from its device.

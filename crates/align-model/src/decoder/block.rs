@@ -1,5 +1,7 @@
 //! One block of the decoder: attention and feed-forward around the residual stream.
 
+mod open;
+
 use burn::{module::Module, tensor::Tensor};
 
 use super::{
@@ -12,6 +14,8 @@ use super::{
     pass::Pass,
     rope::Rotation,
 };
+
+pub(super) use open::{OpenBlock, Surroundings, trains};
 
 /// A decoder block.
 #[derive(Module, Debug)]
@@ -76,19 +80,8 @@ impl Block {
         pass: Pass,
         attend: impl FnOnce(&Attention, Projected) -> Tensor<2>,
     ) -> Tensor<2> {
-        let projected = self.project(x.clone(), rotation, pass);
+        let projected = self.attention.project(self.attention_norm.forward(x.clone()), rotation, pass);
         let mixed = attend(&self.attention, projected);
-        self.finish(x, mixed, pass)
-    }
-
-    /// What attention mixes. `x`: `[tokens, hidden]`.
-    pub(super) fn project(&self, x: Tensor<2>, rotation: Option<&Rotation>, pass: Pass) -> Projected {
-        self.attention.project(self.attention_norm.forward(x), rotation, pass)
-    }
-
-    /// What comes after attention has mixed values. `x` and the result: `[tokens, hidden]`; `mixed`:
-    /// `[tokens, heads · head_dim]`.
-    pub(super) fn finish(&self, x: Tensor<2>, mixed: Tensor<2>, pass: Pass) -> Tensor<2> {
         let attended = self.attention.output.forward(mixed, pass);
         let attended = after(self.attention_post_norm.as_ref(), attended);
         match self.residual {

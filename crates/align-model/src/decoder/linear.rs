@@ -2,7 +2,8 @@
 
 use burn::{
     module::{Module, Param},
-    tensor::Tensor,
+    optim::GradientsParams,
+    tensor::{DType, Tensor},
 };
 
 use super::{
@@ -10,7 +11,24 @@ use super::{
     pass::Pass,
     weight::Weight,
 };
-use crate::adapter::{AdaptedPart, LoraAdapter};
+use crate::{
+    adapter::{AdaptedPart, AdapterGradients, LoraAdapter},
+    causal_lm::{add_gradient, backward_through, plain},
+};
+
+/// Whether the gradient of what a layer or a block reads is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Input {
+    Needed,
+    NotNeeded,
+}
+
+/// What a layer is told on the way back.
+pub(super) struct WayBack<'a> {
+    pub(super) pass: Pass,
+    pub(super) input: Input,
+    pub(super) gradients: &'a mut GradientsParams,
+}
 
 /// `y = x·Wᵀ + b`, and what an adapter adds to it.
 ///
@@ -63,6 +81,69 @@ impl Linear {
             let Some(output) = outputs.next() else { unreachable!("an adapter returns every part") };
             layer.with_bias(output)
         })
+    }
+
+    /// The gradient of `x`, if it is needed; those of the parameters are added. `x` and `gradient`, of the loss with
+    /// respect to the result, are plain tensors.
+    pub(super) fn backward(&self, x: &Tensor<2>, gradient: Tensor<2>, way: WayBack<'_>) -> Option<Tensor<2>> {
+        if self.adapter.as_ref().is_some_and(|adapter| !adapter.is_low_rank_sum()) {
+            let forward = |[x]: [Tensor<2>; 1]| [(self.forward(x, way.pass), gradient.clone())];
+            let [of_x] = backward_through(self, [x.clone()], forward, way.gradients);
+            return Some(of_x);
+        }
+        if let Some(bias) = self.bias.as_ref().filter(|bias| bias.is_require_grad()) {
+            let of_bias = gradient.clone().cast(DType::F32).sum_dim(0).squeeze_dim(0);
+            add_gradient(way.gradients, bias, of_bias);
+        }
+        if let Weight::Full(weight) = &self.weight
+            && weight.is_require_grad()
+        {
+            let of_weight = gradient.clone().transpose().matmul(x.clone()).cast(DType::F32);
+            add_gradient(way.gradients, weight, of_weight);
+        }
+        let of_input = self.adapter.as_ref().map(|adapter| {
+            let AdapterGradients { a, b, x } = adapter.backward(x, &gradient, way.pass.dropout);
+            for (parameter, gradient) in [(&adapter.a, a), (&adapter.b, b)] {
+                if parameter.is_require_grad() {
+                    add_gradient(way.gradients, parameter, gradient);
+                }
+            }
+            x
+        });
+        if way.input == Input::NotNeeded {
+            return None;
+        }
+        let of_x = gradient.clone().matmul(plain(self.weight.val()).cast(gradient.dtype()));
+        Some(match of_input {
+            Some(of_input) => of_x + of_input,
+            None => of_x,
+        })
+    }
+
+    /// The way back from [`forward_together`](Self::forward_together).
+    pub(super) fn backward_together<const N: usize>(
+        layers: [&Self; N],
+        adapter: Option<&LoraAdapter>,
+        x: &Tensor<2>,
+        gradient: [Tensor<2>; N],
+        way: WayBack<'_>,
+    ) -> Option<Tensor<2>> {
+        let WayBack { pass, input, gradients } = way;
+        if adapter.is_none() {
+            let each = layers.into_iter().zip(gradient);
+            let of_x = each.map(|(layer, gradient)| {
+                layer.backward(x, gradient, WayBack { pass, input, gradients: &mut *gradients })
+            });
+            return of_x.reduce(|sum, part| Some(sum? + part?)).flatten();
+        }
+        let module: (Vec<Self>, Option<LoraAdapter>) =
+            (layers.iter().map(|layer| (*layer).clone()).collect(), adapter.cloned());
+        let forward = |[x]: [Tensor<2>; 1]| {
+            let outputs = Self::forward_together(layers, adapter, &x, pass);
+            outputs.into_iter().zip(gradient.iter().cloned()).collect::<Vec<_>>()
+        };
+        let [of_x] = backward_through(&module, [x.clone()], forward, gradients);
+        Some(of_x)
     }
 
     fn without_bias(&self, x: &Tensor<2>) -> AdaptedPart {

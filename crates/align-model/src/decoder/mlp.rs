@@ -2,6 +2,7 @@
 
 use burn::{
     module::Module,
+    optim::GradientsParams,
     tensor::{
         Tensor,
         activation::{gelu, gelu_approximate, relu, silu},
@@ -10,10 +11,13 @@ use burn::{
 
 use super::{
     config::{Activation, DecoderConfig, MlpKind},
+    elementwise,
     linear::Linear,
     parameters::{Builder, ParameterSource},
     pass::Pass,
 };
+
+use crate::causal_lm::backward_through;
 
 /// Feed-forward block, gated or plain.
 #[derive(Module, Debug)]
@@ -48,12 +52,48 @@ impl Mlp {
 
     /// `x` and the result: `[tokens, hidden]`.
     pub(super) fn forward(&self, x: Tensor<2>, pass: Pass) -> Tensor<2> {
-        let up = self.up.forward(x.clone(), pass);
-        let inner = match &self.gate {
-            Some(gate) => self.activation.apply(gate.forward(x, pass)) * up,
-            None => self.activation.apply(up),
+        let (gate, up) = self.project(&x, pass);
+        self.down.forward(self.mix(gate, up), pass)
+    }
+
+    /// Gate, where there is one, and up, `[tokens, intermediate]`.
+    pub(super) fn project(&self, x: &Tensor<2>, pass: Pass) -> (Option<Tensor<2>>, Tensor<2>) {
+        let gate = self.gate.as_ref().map(|gate| gate.forward(x.clone(), pass));
+        (gate, self.up.forward(x.clone(), pass))
+    }
+
+    /// What [`down`](Self::down) reads.
+    pub(super) fn mix(&self, gate: Option<Tensor<2>>, up: Tensor<2>) -> Tensor<2> {
+        let Some(gate) = gate else { return self.activation.apply(up) };
+        let mixed = match self.activation {
+            Activation::Silu => elementwise::gated_silu(&gate, &up),
+            _ => None,
         };
-        self.down.forward(inner, pass)
+        mixed.unwrap_or_else(|| self.activation.apply(gate) * up)
+    }
+
+    /// The gradients of what [`mix`](Self::mix) was given.
+    pub(super) fn mix_backward(
+        &self,
+        gate: Option<Tensor<2>>,
+        up: Tensor<2>,
+        gradient: Tensor<2>,
+    ) -> (Option<Tensor<2>>, Tensor<2>) {
+        // There are no parameters in it.
+        let none = &mut GradientsParams::new();
+        let Some(gate) = gate else {
+            let [of_up] = backward_through(self, [up], |[up]| [(self.mix(None, up), gradient.clone())], none);
+            return (None, of_up);
+        };
+        let given = match self.activation {
+            Activation::Silu => elementwise::gated_silu_backward(gate, up, gradient),
+            _ => Err([gate, up, gradient]),
+        };
+        let [of_gate, of_up] = given.unwrap_or_else(|[gate, up, gradient]| {
+            let mix = |[gate, up]: [Tensor<2>; 2]| [(self.mix(Some(gate), up), gradient.clone())];
+            backward_through(self, [gate, up], mix, none)
+        });
+        (Some(of_gate), of_up)
     }
 }
 

@@ -2,13 +2,17 @@
 
 use burn::{
     module::{Module, Param},
+    optim::GradientsParams,
     tensor::{DType, Tensor},
 };
 
 use super::{
     config::NormConfig,
+    elementwise,
     parameters::{Builder, ParameterSource},
 };
+
+use crate::causal_lm::{add_gradient, backward_through, plain};
 
 /// RMS or layer normalisation, as [`NormConfig`] says.
 #[derive(Module, Debug)]
@@ -42,8 +46,36 @@ impl Norm {
         self.forward_wide(x).cast(dtype)
     }
 
+    /// The gradient of `x`; those of the parameters are added to `gradients`. `x` and `gradient`, of the loss with respect
+    /// to the result: plain tensors.
+    pub(super) fn backward<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        gradient: Tensor<D>,
+        gradients: &mut GradientsParams,
+    ) -> Tensor<D> {
+        let weight = plain(self.weight.val());
+        if let Some((of_x, of_weight)) = elementwise::norm_backward(self.config, &x, &weight, &gradient) {
+            if self.weight.is_require_grad() {
+                add_gradient(gradients, &self.weight, of_weight);
+            }
+            return of_x;
+        }
+        let forward = |x| match gradient.dtype() {
+            DType::F32 => self.forward_wide(x),
+            dtype => self.forward_wide(x).cast(dtype),
+        };
+        let [of_x] = backward_through(self, [x], |[x]| [(forward(x), gradient.clone())], gradients);
+        of_x
+    }
+
     /// As [`forward`](Self::forward), with the result in f32.
     pub(super) fn forward_wide<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        if !x.is_autodiff()
+            && let Some(normed) = elementwise::norm(self.config, &x, &self.weight.val())
+        {
+            return normed;
+        }
         let (x, weight) = (x.cast(DType::F32), self.weight.val().unsqueeze::<D>());
         match self.config {
             NormConfig::Rms { epsilon } => rms(x, epsilon) * weight,

@@ -7,6 +7,8 @@ use std::f64::consts::PI;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::elementwise;
+
 /// Frequencies of one rotary variant.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RopeConfig {
@@ -145,6 +147,24 @@ impl Rotation {
     /// Rotates queries or keys. `x` and the result: `[tokens, heads, head_dim]`.
     #[must_use]
     pub fn apply(&self, x: Tensor<3>) -> Tensor<3> {
+        self.apply_scaled(x, 1.0)
+    }
+
+    /// As [`apply`](Self::apply), with a factor on everything.
+    pub(super) fn apply_scaled(&self, x: Tensor<3>, scale: f64) -> Tensor<3> {
+        elementwise::rotate(&x, [&self.cos, &self.sin], 1.0, scale)
+            .unwrap_or_else(|| scaled(self.by_operations(x), scale))
+    }
+
+    /// The gradient of what [`apply_scaled`](Self::apply_scaled) was given: turning back.
+    pub(super) fn backward(&self, gradient: Tensor<3>, scale: f64) -> Tensor<3> {
+        elementwise::rotate(&gradient, [&self.cos, &self.sin], -1.0, scale).unwrap_or_else(|| {
+            let back = Self { cos: self.cos.clone(), sin: -self.sin.clone() };
+            scaled(back.by_operations(gradient), scale)
+        })
+    }
+
+    fn by_operations(&self, x: Tensor<3>) -> Tensor<3> {
         let [.., width] = x.dims();
         let rotated = self.cos.dims()[2];
         if rotated == width {
@@ -159,6 +179,10 @@ impl Rotation {
         let (first, second) = (x.clone().narrow(2, 0, half), x.clone().narrow(2, half, half));
         x * self.cos.clone() + Tensor::cat(vec![-second, first], 2) * self.sin.clone()
     }
+}
+
+fn scaled(x: Tensor<3>, scale: f64) -> Tensor<3> {
+    if (scale - 1.0).abs() > 0.0 { x * scale } else { x }
 }
 
 #[cfg(test)]

@@ -1,22 +1,23 @@
 //! Training passes of the decoder, block by block.
 //!
-//! Each block has graphs of its own, from leaves that hold its input to its output; attention between its projections is
-//! gone back through by formula. So a block's intermediate results live exactly as long as [`Recompute`] says, the way
-//! back stops at the lowest block that has something to train, and a frozen parameter costs nothing.
+//! There is no graph over the model: each block goes back by formula from what [`OpenBlock`] keeps, for as long as
+//! [`Recompute`] says. The way back stops at the lowest block that has something to train, and a frozen parameter costs
+//! nothing.
 
 use burn::{
-    module::{Module, ModuleVisitor, Param},
+    module::{Module, Param},
     optim::GradientsParams,
     tensor::{IndexingUpdateOp, Tensor},
 };
 
 use super::{
-    Decoder, Linear, Weight, attention::Projected, block::Block, mask::AttentionPlan, pass::Pass,
-    rope::Rotation,
+    Decoder, Linear, Weight,
+    block::{OpenBlock, Surroundings, trains},
+    linear::Input,
+    pass::Pass,
 };
 use crate::causal_lm::{
-    CausalLm, HiddenPass, LogitsPass, PassOptions, Recompute, TokenBatch, absorb, add_gradient, backward,
-    index_tensor,
+    CausalLm, HiddenPass, LogitsPass, PassOptions, Recompute, TokenBatch, add_gradient, index_tensor, plain,
 };
 
 /// A pass over `batch` and the way back from it.
@@ -35,36 +36,34 @@ pub(super) fn hidden_pass<'a>(
     let lowest = Lowest::of(decoder);
     let mut x = plain.embed(batch);
     let mut kept = Vec::with_capacity(decoder.layers.len());
-    for (index, layer) in decoder.layers.iter().enumerate() {
-        let Some(input) = lowest.input_of(index) else {
-            x = around.forward(&plain.layers[index], x);
-            continue;
-        };
-        kept.push(if options.recompute == Recompute::Layers {
-            let input_of_block = x.clone();
-            x = around.forward(&plain.layers[index], x);
-            Kept::Input(Box::new(input_of_block))
+    for (index, layer) in plain.layers.iter().enumerate() {
+        if lowest.input_of(index).is_none() {
+            x = around.forward(layer, x);
+        } else if options.recompute == Recompute::Layers {
+            kept.push(Kept::Input(Box::new(x.clone())));
+            x = around.forward(layer, x);
         } else {
-            let open = OpenBlock::new(layer, x, input, &around, options.recompute);
-            x = open.output.clone().inner();
-            Kept::Open(Box::new(open))
-        });
+            let mut open = OpenBlock::new(layer, x, &around, options.recompute);
+            x = open.output(layer, pass);
+            kept.push(Kept::Open(Box::new(open)));
+        }
     }
-    drop(plain);
-    let end = leaf(x, lowest.anything_before_end());
-    let hidden = decoder.norm.forward_wide(end.clone());
-    HiddenPass::new(hidden.clone().inner(), move |gradient, gradients| {
-        let Some(mut found) = backward([(hidden, gradient)]) else { return };
-        absorb(gradients, &mut found, &decoder.norm);
-        let Some(mut gradient) = end.grad_remove(&mut found) else { return };
-        drop((found, end));
-        for (index, layer) in decoder.layers.iter().enumerate().rev() {
+    let hidden = plain.norm.forward_wide(x.clone());
+    HiddenPass::new(hidden, move |gradient, gradients| {
+        let dtype = x.dtype();
+        let mut gradient = decoder.norm.backward(x, gradient, gradients);
+        if !lowest.anything_before_end() {
+            return;
+        }
+        gradient = gradient.cast(dtype);
+        for (index, blocks) in decoder.layers.iter().zip(&plain.layers).enumerate().rev() {
             let (Some(input), Some(kept)) = (lowest.input_of(index), kept.pop()) else { return };
             let open = match kept {
                 Kept::Open(open) => *open,
-                Kept::Input(x) => OpenBlock::new(layer, *x, input, &around, Recompute::Layers),
+                Kept::Input(x) => OpenBlock::new(blocks.1, *x, &around, Recompute::Layers),
             };
-            let Some(below) = open.close(layer, gradient, &around, gradients) else { return };
+            let blocks = [blocks.0, blocks.1];
+            let Some(below) = open.close(blocks, gradient, &around, input, gradients) else { return };
             gradient = below;
         }
         embedding_backward(decoder, batch, gradient, gradients);
@@ -119,94 +118,12 @@ fn add_rows(
     gradients.register(table.id, so_far.select_assign(0, rows, values, IndexingUpdateOp::Add));
 }
 
-/// What every block of a pass is given.
-struct Surroundings {
-    rotations: Vec<Rotation>,
-    plan: AttentionPlan,
-    pass: Pass,
-}
-
-impl Surroundings {
-    fn rotation(&self, layer: &Block) -> Option<&Rotation> {
-        self.rotations.get(layer.attention.rope())
-    }
-
-    fn forward(&self, layer: &Block, x: Tensor<2>) -> Tensor<2> {
-        layer.forward(x, self.rotation(layer), self.pass, |attention, p| attention.attend(&p, &self.plan))
-    }
-}
-
 /// What is kept of one block until the way back.
 enum Kept {
     /// Its input, `[tokens, hidden]`.
     Input(Box<Tensor<2>>),
     /// Everything.
     Open(Box<OpenBlock>),
-}
-
-/// Whether a block's input needs a gradient.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Input {
-    Needed,
-    NotNeeded,
-}
-
-/// A block between the way there and the way back: two graphs, and attention between them.
-struct OpenBlock {
-    /// The block's input, as leaves of the graph before attention and of the one after it.
-    before: Tensor<2>,
-    after: Tensor<2>,
-    /// With the first graph.
-    projected: Projected,
-    /// A leaf of the second graph.
-    mixed: Tensor<2>,
-    weights: Vec<Tensor<4>>,
-    /// With the second graph.
-    output: Tensor<2>,
-}
-
-impl OpenBlock {
-    fn new(layer: &Block, x: Tensor<2>, input: Input, around: &Surroundings, recompute: Recompute) -> Self {
-        let before = leaf(x.clone(), input == Input::Needed);
-        let projected = layer.project(before.clone(), around.rotation(layer), around.pass);
-        let values = projected.clone().map(plain);
-        // Within a block that is computed again nothing more is: its weights live for a moment only.
-        let (mixed, weights) = if recompute == Recompute::Attention {
-            (layer.attention.attend(&values, &around.plan), Vec::new())
-        } else {
-            layer.attention.attend_keeping(&values, &around.plan)
-        };
-        let mixed = leaf(mixed, projected.is_tracked());
-        let after = leaf(x, input == Input::Needed);
-        let output = layer.finish(after.clone(), mixed.clone(), around.pass);
-        Self { before, after, projected, mixed, weights, output }
-    }
-
-    /// Goes back through the block. Returns the gradient of its input, if that is needed.
-    fn close(
-        self,
-        layer: &Block,
-        gradient: Tensor<2>,
-        around: &Surroundings,
-        gradients: &mut GradientsParams,
-    ) -> Option<Tensor<2>> {
-        let Self { before, after, projected, mixed, weights, output } = self;
-        let mut found = backward([(output, gradient)])?;
-        absorb(gradients, &mut found, layer);
-        let around_attention = after.grad_remove(&mut found);
-        let Some(of_mixed) = mixed.grad_remove(&mut found) else { return around_attention };
-        drop((found, after));
-        let values = projected.clone().map(plain);
-        let ends = [plain(mixed), of_mixed];
-        let of_projected = layer.attention.attend_backward(&values, &around.plan, ends, weights);
-        drop(values);
-        let mut found = backward(projected.zip(of_projected))?;
-        absorb(gradients, &mut found, layer);
-        match (around_attention, before.grad_remove(&mut found)) {
-            (Some(a), Some(b)) => Some(a + b),
-            (a, b) => a.or(b),
-        }
-    }
 }
 
 /// The lowest block that has something to train at it or below it.
@@ -237,27 +154,4 @@ impl Lowest {
     fn anything_before_end(self) -> bool {
         self.embeddings || self.block < self.end
     }
-}
-
-/// Whether any parameter of a module has a gradient.
-fn trains<M: Module>(module: &M) -> bool {
-    struct Any(bool);
-    impl ModuleVisitor for Any {
-        fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
-            self.0 |= parameter.is_require_grad();
-        }
-    }
-    let mut any = Any(false);
-    module.visit(&mut any);
-    any.0
-}
-
-/// A leaf of a graph, with a gradient or as a constant.
-fn leaf(x: Tensor<2>, needs_gradient: bool) -> Tensor<2> {
-    let x = Tensor::from_inner(x);
-    if needs_gradient { x.require_grad() } else { x }
-}
-
-fn plain<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    if x.is_autodiff() { x.inner() } else { x }
 }

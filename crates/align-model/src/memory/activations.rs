@@ -1,91 +1,55 @@
-//! What a block keeps from the way there for the way back.
+//! What a training pass keeps, and what it needs for a moment.
 
-use super::{F32, LargestPass, Trained, TrainingSetup, block_matrices};
+use super::{F32, LargestPass, TrainingSetup};
 use crate::{
     causal_lm::Recompute,
-    decoder::{Activation, DecoderConfig, MlpKind, NormConfig, NormPlacement, attention_cells},
+    decoder::{DecoderConfig, MlpKind, NormPlacement, attention_cells},
 };
 
 /// Bytes of activations.
 pub(super) struct Activations {
     /// Kept until the way back.
     pub(super) kept: u64,
-    /// Of one block on its way back.
+    /// Of one block on its way back, what was kept of it included.
     pub(super) block: u64,
 }
 
 impl Activations {
     pub(super) fn new(config: &DecoderConfig, setup: &TrainingSetup, pass: &LargestPass<'_>) -> Self {
-        let tokens: usize = pass.lengths.iter().sum();
-        let token = Token::new(config, setup.trained);
+        let tokens = pass.lengths.iter().sum::<usize>() as u64;
         let bytes = setup.compute.bytes() as u64;
-        // bf16 copies of the weights that products were made with.
-        let copies = if bytes < F32 { bytes * block_matrices(config) as u64 } else { 0 };
-        let row = tokens as u64 * bytes * config.hidden_size as u64;
-        let open = tokens as u64 * (bytes * token.narrow + F32 * token.wide) + copies;
+        let row = tokens * bytes * config.hidden_size as u64;
+        let open = tokens * bytes * kept_of_block(config) as u64;
         let windows = config.layers.iter().map(|layer| layer.window);
         let cells: Vec<u64> =
             windows.map(|window| (config.heads * attention_cells(pass.lengths, window)) as u64).collect();
         let weights = bytes * cells.iter().sum::<u64>();
+        let largest = cells.iter().copied().max().unwrap_or(0);
         let layers = config.layers.len() as u64;
-        // The norm before the head: its input, and what it makes of it.
-        let end = tokens as u64 * F32 * 4 * config.hidden_size as u64;
         let kept = match setup.recompute {
             Recompute::Nothing => layers * (row + open) + weights,
             Recompute::Attention => layers * (row + open),
             Recompute::Layers => layers * row,
         };
-        let again = if setup.recompute == Recompute::Layers { row + open } else { 0 };
-        let largest = cells.iter().copied().max().unwrap_or(0);
-        // Gradients of about half of what is kept are alive at once, and three matrices the size of the scores.
-        Self { kept: kept + end, block: again + open / 2 + 3 * F32 * largest }
+        // What the norm before the head reads; in f32 its result, that at the targets, and the gradients of both.
+        let wide = F32 * config.hidden_size as u64;
+        let end = row + 2 * wide * (tokens + pass.targets as u64);
+        // Either half of a block at work: scores and their gradient, or gate, up, what they make and its gradient.
+        let in_attention = 2 * F32 * largest;
+        let in_feed_forward = 4 * tokens * bytes * config.intermediate_size as u64;
+        // Besides the open block: the gradients of the residual stream and of a branch of it, and what a norm made.
+        let block = 4 * row + open + bytes * largest + in_attention.max(in_feed_forward);
+        Self { kept: kept + end, block }
     }
 }
 
-/// Numbers that a block keeps a token, besides its input.
-struct Token {
-    /// In the type that is computed in.
-    narrow: u64,
-    /// In f32: what normalisation keeps of its input and of its result before the weight.
-    wide: u64,
-}
-
-impl Token {
-    fn new(config: &DecoderConfig, trained: Trained) -> Self {
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-        let (query, key) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
-        // The result before the weight is kept for the weight's gradient alone.
-        let before_weight = usize::from(trained == Trained::Everything);
-        let centred = usize::from(matches!(config.norm, NormConfig::Layer { .. }));
-        let norm = |width: usize| (before_weight + centred) * width;
-        let attention = 2 * query + 2 * key;
-        // Two normalised inputs, and the residual stream between the two halves.
-        let mut narrow = 3 * hidden + attention + activation_kept(config) * inner;
-        let mut wide = 2 * norm(hidden);
-        if config.norm_placement == NormPlacement::Sandwich {
-            narrow += 2 * hidden;
-            wide += 2 * norm(hidden);
-        }
-        if config.qk_norm {
-            narrow += query + key;
-            wide += norm(query + key);
-        }
-        Self { narrow: narrow as u64, wide: wide as u64 }
-    }
-}
-
-/// Tensors of the inner width that the feed-forward block keeps: the inputs of its products and of its activation, and
-/// what that keeps itself.
-fn activation_kept(config: &DecoderConfig) -> usize {
-    let of_activation = match config.activation {
-        Activation::Relu => 0,
-        Activation::Gelu => 1,
-        Activation::Silu => 2,
-        Activation::GeluTanh => 5,
-    };
-    let of_products = match config.mlp {
-        MlpKind::Gated => 3,
-        MlpKind::Plain => 1,
-    };
-    of_activation + of_products
+/// Numbers that an open block keeps a token besides its input: queries, keys, values, what attention mixed, the residual
+/// stream after it, gate and up; and whatever a further norm reads.
+fn kept_of_block(config: &DecoderConfig) -> usize {
+    let (query, key) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+    let inner = if config.mlp == MlpKind::Gated { 2 } else { 1 } * config.intermediate_size;
+    let after_norms =
+        if config.norm_placement == NormPlacement::Sandwich { 2 * config.hidden_size } else { 0 };
+    let before_head_norms = if config.qk_norm { query + key } else { 0 };
+    2 * query + 2 * key + config.hidden_size + inner + after_norms + before_head_norms
 }

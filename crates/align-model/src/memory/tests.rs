@@ -19,7 +19,13 @@ fn llama(layers: usize) -> DecoderConfig {
 }
 
 fn setup(recompute: Recompute) -> TrainingSetup {
-    TrainingSetup { trained: Trained::Everything, recompute, compute: ComputeDtype::Float32, copies: 0 }
+    TrainingSetup {
+        trained: Trained::Everything,
+        recompute,
+        compute: ComputeDtype::Float32,
+        passes: 1,
+        copies: 0,
+    }
 }
 
 proptest! {
@@ -67,4 +73,13 @@ fn half_the_bytes_keep_less() {
     let half = MemoryEstimate::new(&config, &half, &pass);
     assert!(half.kept < full.kept && half.weights == full.weights);
     assert_eq!(half.copies, full.weights);
+}
+
+#[test]
+fn a_step_of_several_passes_keeps_the_sum_of_their_gradients() {
+    let (config, pass) = (llama(3), LargestPass { lengths: &[100, 20], targets: 50 });
+    let one = MemoryEstimate::new(&config, &setup(Recompute::Nothing), &pass);
+    let several = TrainingSetup { passes: 4, ..setup(Recompute::Nothing) };
+    let several = MemoryEstimate::new(&config, &several, &pass);
+    assert_eq!(several.total(0), one.total(0) + one.gradients);
 }

@@ -112,6 +112,7 @@ fn estimate(prepared: &Prepared, model: &Decoder) -> MemoryEstimate {
         trained,
         recompute: run.sft.recompute,
         compute: run.memory.compute,
+        passes: run.sft.batch_size.get().div_ceil(run.sft.micro_batch_size.get()),
         copies: usize::from(run.ema.is_some()),
     };
     let mut rows: Vec<&SftRow> = prepared.rows.rows.iter().collect();

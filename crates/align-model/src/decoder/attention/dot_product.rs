@@ -6,7 +6,10 @@
 use burn::tensor::{DType, Tensor, activation::softmax};
 
 use super::{HeadShape, Projected};
-use crate::decoder::mask::{AttentionPlan, Block, Run, blocks};
+use crate::decoder::{
+    elementwise,
+    mask::{AttentionPlan, Block, Run, blocks},
+};
 
 /// Scaled dot-product attention of one layer over one batch.
 #[derive(Debug, Clone, Copy)]
@@ -92,8 +95,12 @@ impl DotProduct<'_> {
             });
             let (gradient, dtype) = (cut(&gradient), query.dtype());
             let of_value = weights.clone().swap_dims(2, 3).matmul(gradient.clone());
-            let of_weights = gradient.matmul(value.swap_dims(2, 3)).cast(DType::F32) - cut(&outward);
-            let of_scores = (weights.cast(DType::F32) * of_weights).cast(dtype);
+            let of_weights = gradient.matmul(value.swap_dims(2, 3)).cast(DType::F32);
+            let of_scores =
+                elementwise::softmax_backward(weights.cast(DType::F32), of_weights, cut(&outward));
+            let of_scores =
+                of_scores.unwrap_or_else(|[weights, of_weights, along]| weights * (of_weights - along));
+            let of_scores = of_scores.cast(dtype);
             let of_key = of_scores.clone().swap_dims(2, 3).matmul(self.shape.stack(query));
             let of_query = of_scores.matmul(key);
             queries.push(of_query.reshape([n, self.shape.heads, end - first, self.shape.head_dim]));
@@ -134,6 +141,10 @@ impl HeadShape {
     pub(super) fn weights(&self, query: Tensor<4>, key: Tensor<4>, mask: Option<Tensor<4>>) -> Tensor<4> {
         let ([n, heads, queries, _], keys, dtype) = (query.dims(), key.dims()[2], query.dtype());
         let scores = self.stack(query).matmul(key.swap_dims(2, 3)).cast(DType::F32);
+        let scores = match elementwise::softmax(scores, mask.as_ref(), queries) {
+            Ok(weights) => return weights.cast(dtype),
+            Err(scores) => scores,
+        };
         let scores = match mask {
             Some(mask) => scores.reshape([n, heads, queries, keys]) + mask,
             None => scores,
