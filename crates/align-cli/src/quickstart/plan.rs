@@ -45,7 +45,7 @@ impl Plan {
     pub(super) fn full() -> Self {
         Self {
             base: Training { steps: 700, batch_size: 40, learning_rate: 6e-3, beta2: 0.98, warmup_steps: 30 },
-            sft: Training { steps: 420, batch_size: 40, learning_rate: 4e-3, beta2: 0.999, warmup_steps: 30 },
+            sft: Training { steps: 640, batch_size: 40, learning_rate: 4e-3, beta2: 0.999, warmup_steps: 30 },
             held_out_per_kind: 60,
         }
     }
