@@ -4,7 +4,9 @@
 //!
 //! | module | crate | what it does |
 //! | --- | --- | --- |
+//! | [`dpo`] | `align-dpo` | losses and trainers for preferences: the DPO family, KTO, ORPO, CPO, SimPO |
 //! | [`model`] | `align-model` | models, text, generation, log-probabilities, training, supervised fine-tuning |
+//! | [`reward`] | `align-reward` | reward models, reward functions and their composition, judges, guards against reward hacking |
 //!
 //! # Features
 //! `flex` (CPU, on by default), `wgpu`, `vulkan`, `metal`, `cuda`, `rocm` and `fusion` are forwarded to every crate, as are
@@ -12,4 +14,6 @@
 #![doc = ""]
 #![doc = include_str!("../README.md")]
 
+pub use align_dpo as dpo;
 pub use align_model as model;
+pub use align_reward as reward;

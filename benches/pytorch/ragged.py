@@ -36,7 +36,7 @@ settings = SFTConfig(
     save_strategy="no", logging_steps=1, disable_tqdm=True, learning_rate=1e-5, lr_scheduler_type="constant",
     optim="adamw_torch", max_steps=chosen.reps + 1, max_length=chosen.packed or 512,
     per_device_train_batch_size=2 if chosen.packed else len(rows), packing=bool(chosen.packed),
-    train_sampling_strategy="sequential",
+    completion_only_loss=True, train_sampling_strategy="sequential",
 )  # fmt: skip
 tokenizer = AutoTokenizer.from_pretrained(chosen.model)
 data = Dataset.from_list(rows * (chosen.reps + 1))

@@ -1,0 +1,1 @@
+//! Rewards: models, functions, judges and guards.
