@@ -212,6 +212,10 @@ impl CausalLm for Decoder {
         training::logits_pass(self, hidden)
     }
 
+    fn shares_prompts(&self) -> bool {
+        true
+    }
+
     fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.head {
             Some(head) => head.forward(hidden, Pass::default()),
