@@ -51,7 +51,8 @@ impl Targets {
     #[must_use]
     pub fn continuations(batch: &TokenBatch) -> Self {
         let segments = batch.lengths().iter().zip(batch.continues());
-        let marks = segments.flat_map(|(&length, continues)| std::iter::repeat_n(continues.is_some(), length));
+        let marks =
+            segments.flat_map(|(&length, continues)| std::iter::repeat_n(continues.is_some(), length));
         Self::selected(batch, &marks.collect::<Vec<_>>())
     }
 

@@ -20,9 +20,10 @@ impl Activations {
         let bytes = setup.compute.bytes() as u64;
         let row = tokens * bytes * config.hidden_size as u64;
         let open = tokens * bytes * kept_of_block(config) as u64;
+        let segments = || pass.lengths.iter().map(|&length| (length, 0));
         let windows = config.layers.iter().map(|layer| layer.window);
         let cells: Vec<u64> =
-            windows.map(|window| (config.heads * attention_cells(pass.lengths, window)) as u64).collect();
+            windows.map(|window| (config.heads * attention_cells(segments(), window)) as u64).collect();
         let weights = bytes * cells.iter().sum::<u64>();
         let largest = cells.iter().copied().max().unwrap_or(0);
         let layers = config.layers.len() as u64;
