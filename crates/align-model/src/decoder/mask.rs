@@ -112,12 +112,10 @@ fn blocks(before: usize, length: usize, window: Option<usize>) -> impl Iterator<
 }
 
 /// Scores that one head computes, hidden ones included. `segments`: length of each segment and of the prompt before it.
-pub(crate) fn attention_cells(
-    segments: impl Iterator<Item = (usize, usize)>,
-    window: Option<usize>,
-) -> usize {
+pub(crate) fn attention_cells(segments: &[(usize, usize)], window: Option<usize>) -> usize {
     let cells = |block: Block| (block.queries.1 - block.queries.0) * (block.keys.1 - block.keys.0);
-    segments.flat_map(|(length, prompt)| blocks(reach(prompt, window), length, window)).map(cells).sum()
+    let blocks = |&(length, prompt): &(usize, usize)| blocks(reach(prompt, window), length, window);
+    segments.iter().flat_map(blocks).map(cells).sum()
 }
 
 fn mask_shape(block: Block, window: Option<usize>) -> Shape {
