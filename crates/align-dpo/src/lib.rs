@@ -1,1 +1,3 @@
 //! Learning from preferences.
+
+pub mod loss;
