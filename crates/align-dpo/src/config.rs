@@ -305,7 +305,9 @@ pub enum PreferenceConfigError {
     )]
     WeightedCoupledPairs,
     /// A divergence that a loss would not look at.
-    #[error("`objective.divergence` has no part in `{loss}`, which is made of log-ratios: leave one of them out")]
+    #[error(
+        "`objective.divergence` has no part in `{loss}`, which is made of log-ratios: leave one of them out"
+    )]
     IgnoredDivergence {
         /// The loss.
         loss: String,

@@ -84,8 +84,7 @@ fn sums(values: &Tensor<1>, ranges: &[Range<usize>], weight: impl Fn(usize, usiz
             matrix[row * total + target] = weight(row, offset);
         }
     }
-    let matrix =
-        Tensor::<2>::from_data(TensorData::new(matrix, [ranges.len(), total]), &values.device());
+    let matrix = Tensor::<2>::from_data(TensorData::new(matrix, [ranges.len(), total]), &values.device());
     matrix.matmul(values.clone().unsqueeze_dim(1)).squeeze_dim(1)
 }
 
@@ -113,12 +112,10 @@ mod tests {
             assert_eq!(shared.completions, separate.completions);
             assert_eq!(shared.prompts, separate.prompts);
             let of = |range: &Range<usize>| shared.targets.tokens()[range.clone()].to_vec();
-            assert_eq!(shared.completions.iter().map(of).collect::<Vec<_>>(), [
-                vec![4, 5],
-                vec![6],
-                vec![8],
-                vec![1, 2]
-            ]);
+            assert_eq!(
+                shared.completions.iter().map(of).collect::<Vec<_>>(),
+                [vec![4, 5], vec![6], vec![8], vec![1, 2]]
+            );
         }
         let layout = Layout::new(&items, true, true);
         assert_eq!(layout.targets.tokens()[layout.prompts[0].clone()], [2, 3]);
@@ -126,8 +123,9 @@ mod tests {
         let read = |t: Tensor<1>| t.into_data().iter::<f32>().collect::<Vec<_>>();
         assert_eq!(read(layout.sums(&values, |_, _| 1.0)), [12.0, 16.0, 32.0, 192.0]);
         assert_eq!(read(layout.sums_of_whole(&values)), [15.0, 32.0]);
-        assert_eq!(read(layout.sums(&values, |row, token| if row == 0 { token as f32 } else { 0.0 })), [
-            8.0, 0.0, 0.0, 0.0
-        ]);
+        assert_eq!(
+            read(layout.sums(&values, |row, token| if row == 0 { token as f32 } else { 0.0 })),
+            [8.0, 0.0, 0.0, 0.0]
+        );
     }
 }

@@ -143,6 +143,10 @@ impl Objective {
         self.likelihood_span() == LikelihoodSpan::PromptAndCompletion
     }
 
+    pub(crate) fn is_orpo(&self) -> bool {
+        matches!(self, Self::ReferenceFree(objective) if objective.loss == ReferenceFreeLoss::Orpo {})
+    }
+
     pub(crate) fn likelihood_span(&self) -> LikelihoodSpan {
         match self {
             Self::Dpo(_) => LikelihoodSpan::Completion,
