@@ -30,8 +30,10 @@ pub use divergence::Divergence;
 pub use margin::{
     discopop_loss, exo_pair_loss, hinge_loss, ipo_loss, length_regularized_loss, robust_loss, sigmoid_loss,
 };
-pub use objective::{PairObjective, StepTotals, WeightedLoss};
-pub use odds::orpo_loss;
+pub use objective::{
+    Likelihood, LikelihoodOf, Likelihoods, PairObjective, ReferenceFreeObjective, StepTotals, WeightedLoss,
+};
+pub use odds::{log_odds, orpo_loss};
 pub use pair::{LikelihoodMean, PairLogProbs, PairLoss, SequenceScale};
 pub use rate::{FlipRate, InnerFraction, RateError};
 pub use reference_free::{ImplicitReward, ReferenceFreeLogProbs, ReferenceFreeLoss, SimpoMargin};

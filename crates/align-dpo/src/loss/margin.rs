@@ -18,7 +18,7 @@ use super::{
 /// # Source
 /// Rafailov et al. 2023, [arXiv:2305.18290](https://arxiv.org/abs/2305.18290), Eq. 7; ε: Mitchell 2023, *A note on DPO with
 /// noisy preferences*, Eq. 3, as in the authors'
-/// [trainers.py](https://github.com/eric-mitchell/direct-preference-optimization/blob/f8b8c0f49dc92a430bae41585f9d467d3618fe2f/trainers.py).
+/// [trainers.py](https://github.com/eric-mitchell/direct-preference-optimization/blob/8a4023f5a5bde957b5d44f687569e075ff54e4f7/trainers.py).
 ///
 /// # Shapes
 /// - `margins`, result: `[pairs]`; nothing is reduced
@@ -38,7 +38,7 @@ pub fn sigmoid_loss(margins: Tensor<1>, beta: Positive, label_smoothing: ProperF
 ///
 /// # Source
 /// Liu et al. 2023, *Statistical Rejection Sampling Improves Preference Optimization*,
-/// [arXiv:2309.06657](https://arxiv.org/abs/2309.06657), Eq. 10; Zhao et al. 2023, *SLiC-HF*,
+/// [arXiv:2309.06657](https://arxiv.org/abs/2309.06657); Zhao et al. 2023, *SLiC-HF*,
 /// [arXiv:2305.10425](https://arxiv.org/abs/2305.10425).
 ///
 /// # Shapes
@@ -100,7 +100,7 @@ pub fn exo_pair_loss(margins: Tensor<1>, beta: Positive, label_smoothing: InnerF
 /// ```
 ///
 /// # Source
-/// Chowdhury et al. 2024, *Provably Robust DPO*, [arXiv:2403.00409](https://arxiv.org/abs/2403.00409), Eq. 12.
+/// Chowdhury et al. 2024, *Provably Robust DPO*, [arXiv:2403.00409](https://arxiv.org/abs/2403.00409).
 ///
 /// # Shapes
 /// - `margins`, result: `[pairs]`; nothing is reduced
@@ -147,7 +147,8 @@ pub fn discopop_loss(margins: Tensor<1>, beta: Positive, temperature: Positive) 
 ///
 /// # Source
 /// Park et al. 2024, *Disentangling Length from Quality in Direct Preference Optimization* (R-DPO),
-/// [arXiv:2403.19159](https://arxiv.org/abs/2403.19159), Eq. 9.
+/// [arXiv:2403.19159](https://arxiv.org/abs/2403.19159): what follows
+/// from maximising `r − α·|y|` instead of `r`.
 ///
 /// # Shapes
 /// - `margins`, `chosen_tokens`, `rejected_tokens`, result: `[pairs]`; nothing is reduced

@@ -1,12 +1,13 @@
 //! Weighted sums of losses of pairs, exact over a step of several batches.
 
-use align_model::number::{NonNegative, Positive};
+use align_model::number::{NonNegative, Positive, ProperFraction};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{
     divergence::Divergence,
-    pair::{LikelihoodMean, PairLogProbs, PairLoss},
+    pair::{LikelihoodMean, PairLogProbs, PairLoss, at_least_one},
+    reference_free::{ImplicitReward, ReferenceFreeLogProbs, ReferenceFreeLoss, SimpoMargin},
 };
 
 /// A loss and how much it counts.
@@ -46,8 +47,8 @@ pub struct PairObjective {
 pub struct StepTotals {
     /// Pairs of the whole step.
     pub pairs: usize,
-    /// Tokens of all its chosen completions.
-    pub chosen_tokens: usize,
+    /// Tokens of all its texts whose likelihood counts: of the chosen completions, unless the objective says otherwise.
+    pub likelihood_tokens: usize,
 }
 
 impl PairObjective {
@@ -72,7 +73,7 @@ impl PairObjective {
         for &WeightedLoss { loss, weight } in &self.losses {
             let share = match (loss, weights) {
                 (PairLoss::Sft { mean: LikelihoodMean::Tokens }, _) => {
-                    -pairs.chosen_log_likelihood().sum() / totals.chosen_tokens.max(1) as f64
+                    -pairs.chosen_log_likelihood().sum() / totals.likelihood_tokens.max(1) as f64
                 }
                 (PairLoss::Sft { .. }, _) | (_, None) => {
                     loss.per_pair(pairs, self.beta, self.divergence).sum() / totals.pairs as f64
@@ -109,6 +110,106 @@ impl Default for PairObjective {
             divergence: Divergence::default(),
             losses: vec![PairLoss::default().into()],
         }
+    }
+}
+
+/// What pairs are trained on without a reference: `mean(L) + w · NLL`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReferenceFreeObjective {
+    /// How much a difference in reward counts.
+    pub beta: Positive,
+    /// The loss of a pair.
+    pub loss: ReferenceFreeLoss,
+    /// What a log-probability says of the reward; itself unless given.
+    #[serde(default)]
+    pub reward: ImplicitReward,
+    /// The likelihood that is learnt beside; none unless given. (TRL's `cpo_alpha` is 1 even for SimPO.)
+    #[serde(default)]
+    pub likelihood: Option<Likelihood>,
+}
+
+/// A likelihood that is learnt beside a loss of pairs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Likelihood {
+    /// What its negative logarithm is multiplied by.
+    pub weight: NonNegative,
+    /// Of which text.
+    #[serde(default)]
+    pub of: LikelihoodOf,
+    /// Over what it is averaged.
+    #[serde(default)]
+    pub mean: LikelihoodMean,
+}
+
+/// The text whose likelihood is learnt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LikelihoodOf {
+    /// The chosen completion: CPO, and ORPO as in LLaMA-Factory.
+    #[default]
+    Completion,
+    /// The prompt and the chosen completion: ORPO as in TRL.
+    PromptAndCompletion,
+    /// A third completion, better than both: TPO.
+    Gold,
+}
+
+/// Log-likelihoods of the texts that [`LikelihoodOf`] names.
+#[derive(Debug, Clone)]
+pub struct Likelihoods {
+    /// Their log-probabilities, summed. `[pairs]`
+    pub log_probs: Tensor<1>,
+    /// Their tokens. `[pairs]`
+    pub tokens: Tensor<1>,
+}
+
+impl ReferenceFreeObjective {
+    /// ORPO ([arXiv:2403.07691](https://arxiv.org/abs/2403.07691)) as in TRL: the likelihood of prompt and completion.
+    #[must_use]
+    pub fn orpo(beta: Positive) -> Self {
+        let of = LikelihoodOf::PromptAndCompletion;
+        let likelihood = Likelihood { weight: one(), of, mean: LikelihoodMean::default() };
+        let loss = ReferenceFreeLoss::Orpo {};
+        Self { beta, loss, reward: ImplicitReward::default(), likelihood: Some(likelihood) }
+    }
+
+    /// SimPO ([arXiv:2405.14734](https://arxiv.org/abs/2405.14734)) as in the paper: no likelihood beside it.
+    #[must_use]
+    pub fn simpo(beta: Positive, margin: SimpoMargin) -> Self {
+        let loss = ReferenceFreeLoss::Simpo { margin, label_smoothing: ProperFraction::new(0.0) };
+        Self { beta, loss, reward: ImplicitReward::default(), likelihood: None }
+    }
+
+    /// What `pairs` add to the loss of their step; the shares of a step's batches add up to its loss, whatever the batches.
+    ///
+    /// `texts` are what [`LikelihoodOf`] names, and not looked at without a [`Likelihood`];
+    /// [`StepTotals::likelihood_tokens`] counts their tokens.
+    ///
+    /// # Shapes
+    /// - result: `[1]`
+    ///
+    /// # Panics
+    /// If there is a likelihood and no text.
+    #[must_use]
+    pub fn share_of_step(
+        &self,
+        pairs: &ReferenceFreeLogProbs,
+        texts: Option<&Likelihoods>,
+        totals: StepTotals,
+    ) -> Tensor<1> {
+        let share = self.loss.per_pair(pairs, self.beta, self.reward).sum() / totals.pairs as f64;
+        let Some(likelihood) = self.likelihood else { return share };
+        assert!(texts.is_some(), "the objective has a likelihood: give the texts it is of");
+        let Some(texts) = texts else { return share };
+        let terms = match likelihood.mean {
+            LikelihoodMean::Tokens => texts.log_probs.clone().sum() / totals.likelihood_tokens.max(1) as f64,
+            LikelihoodMean::Sequences => {
+                (texts.log_probs.clone() / at_least_one(&texts.tokens)).sum() / totals.pairs as f64
+            }
+        };
+        share - terms * likelihood.weight.get()
     }
 }
 

@@ -25,7 +25,11 @@ pub fn orpo_loss(chosen: Tensor<1>, rejected: Tensor<1>, beta: Positive) -> Tens
     log_sigmoid(log_odds(chosen) - log_odds(rejected)) * -beta.get()
 }
 
-/// `log(p / (1 − p))` of `log p`.
-fn log_odds(log_probs: Tensor<1>) -> Tensor<1> {
+/// `log(p / (1 − p))` of `log p`, exact also where p is almost 1; `log p` counts as at most −10⁻⁷.
+///
+/// # Shapes
+/// - `log_probs`, result: `[pairs]`
+#[must_use]
+pub fn log_odds(log_probs: Tensor<1>) -> Tensor<1> {
     log_probs.clone() - log_one_minus_exp(log_probs)
 }

@@ -96,18 +96,23 @@ impl SequenceScale {
 }
 
 /// Over what a likelihood is averaged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LikelihoodMean {
-    /// All chosen tokens of the batch, as in TRL.
+    /// All tokens of the batch's texts, as in TRL.
+    #[default]
     Tokens,
     /// Each completion's own tokens, then the completions, as in OpenRLHF and LLaMA-Factory.
     Sequences,
 }
 
 impl LikelihoodMean {
-    fn tokens() -> Self {
-        Self::Tokens
+    /// What each text's log-likelihood is divided by, so that the mean over the texts is the one meant.
+    pub(crate) fn lengths(self, tokens: &Tensor<1>) -> Tensor<1> {
+        match self {
+            Self::Tokens => at_least_one(&tokens.clone().mean()),
+            Self::Sequences => at_least_one(tokens),
+        }
     }
 }
 
@@ -192,7 +197,7 @@ pub enum PairLoss {
     /// as in MPO and RPO.
     Sft {
         /// Over tokens, as in TRL, unless given.
-        #[serde(default = "LikelihoodMean::tokens")]
+        #[serde(default)]
         mean: LikelihoodMean,
     },
 }
@@ -208,6 +213,7 @@ impl PairLoss {
     #[must_use]
     pub fn per_pair(self, pairs: &PairLogProbs, beta: Positive, divergence: Divergence) -> Tensor<1> {
         let margins = |scale| pairs.margins(divergence, scale);
+        let ((chosen, rejected), ratios) = (pairs.scores(divergence), pairs.log_ratios());
         let (sum, mean) = (SequenceScale::Sum, SequenceScale::Mean);
         match self {
             Self::Sigmoid { label_smoothing } => sigmoid_loss(margins(sum), beta, label_smoothing),
@@ -215,24 +221,27 @@ impl PairLoss {
             Self::Hinge { scale } => hinge_loss(margins(scale), beta),
             Self::Ipo { scale } => ipo_loss(margins(scale), beta),
             Self::ExoPair { label_smoothing } => exo_pair_loss(margins(sum), beta, label_smoothing),
+            Self::NcaPair {} => nca_pair_loss(chosen, rejected, beta),
             Self::Robust { label_smoothing } => robust_loss(margins(sum), beta, label_smoothing),
-            Self::Discopop { temperature } => discopop_loss(margins(sum), beta, temperature),
-            Self::RDpo { alpha } => {
-                let (chosen, rejected) = (pairs.chosen_tokens.clone(), pairs.rejected_tokens.clone());
-                length_regularized_loss(margins(sum), chosen, rejected, beta, alpha)
-            }
+            Self::BcoPair {} => bco_pair_loss(chosen, rejected, beta),
+            Self::SppoHard {} => sppo_hard_loss(chosen, rejected, beta),
             Self::Aot { label_smoothing } => {
                 let policy = pairs.policy_chosen.clone() - pairs.policy_rejected.clone();
                 let reference = pairs.reference_chosen.clone() - pairs.reference_rejected.clone();
                 aot_loss(policy, reference, beta, label_smoothing)
             }
-            Self::Sft { mean: LikelihoodMean::Tokens } => {
-                -pairs.chosen_log_likelihood() / at_least_one(&pairs.chosen_tokens.clone().mean())
+            Self::AotUnpaired { label_smoothing } => {
+                aot_unpaired_loss(ratios.0, ratios.1, beta, label_smoothing)
             }
-            Self::Sft { mean: LikelihoodMean::Sequences } => {
-                -pairs.chosen_log_likelihood() / at_least_one(&pairs.chosen_tokens)
+            Self::ApoZero {} => apo_zero_loss(ratios.0, ratios.1, beta),
+            Self::ApoDown {} => apo_down_loss(ratios.0, margins(sum), beta),
+            Self::Discopop { temperature } => discopop_loss(margins(sum), beta, temperature),
+            Self::Dpop { lambda } => dpop_loss(margins(sum), ratios.0, beta, lambda),
+            Self::RDpo { alpha } => {
+                let lengths = (pairs.chosen_tokens.clone(), pairs.rejected_tokens.clone());
+                length_regularized_loss(margins(sum), lengths.0, lengths.1, beta, alpha)
             }
-            _ => self.of_two_sides(pairs, beta, divergence),
+            Self::Sft { mean } => -pairs.chosen_log_likelihood() / mean.lengths(&pairs.chosen_tokens),
         }
     }
 
@@ -246,23 +255,6 @@ impl PairLoss {
     #[must_use]
     pub fn needs_reference(self) -> bool {
         !matches!(self, Self::Sft { .. })
-    }
-
-    /// The losses that are no functions of a margin.
-    fn of_two_sides(self, pairs: &PairLogProbs, beta: Positive, divergence: Divergence) -> Tensor<1> {
-        let ((chosen, rejected), ratios) = (pairs.scores(divergence), pairs.log_ratios());
-        match self {
-            Self::NcaPair {} => nca_pair_loss(chosen, rejected, beta),
-            Self::BcoPair {} => bco_pair_loss(chosen, rejected, beta),
-            Self::SppoHard {} => sppo_hard_loss(chosen, rejected, beta),
-            Self::AotUnpaired { label_smoothing } => {
-                aot_unpaired_loss(ratios.0, ratios.1, beta, label_smoothing)
-            }
-            Self::ApoZero {} => apo_zero_loss(ratios.0, ratios.1, beta),
-            Self::ApoDown {} => apo_down_loss(ratios.0, chosen - rejected, beta),
-            Self::Dpop { lambda } => dpop_loss(chosen - rejected, ratios.0, beta, lambda),
-            _ => unreachable!("`per_pair` has the losses of a margin"),
-        }
     }
 }
 

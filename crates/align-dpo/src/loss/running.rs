@@ -46,7 +46,7 @@ impl RunningMean {
 /// ```
 ///
 /// # Source
-/// Wu et al. 2024, *β-DPO*, [arXiv:2407.08639](https://arxiv.org/abs/2407.08639), Eq. 7, as in the authors'
+/// Wu et al. 2024, *β-DPO*, [arXiv:2407.08639](https://arxiv.org/abs/2407.08639), as in the authors'
 /// [trainers.py](https://github.com/junkangwu/beta-DPO/blob/6f3abb8ea8a06fe56a68e409fc91d99e82780dd2/trainers.py), where
 /// margins are log-ratios without β; without the paper's filter of pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

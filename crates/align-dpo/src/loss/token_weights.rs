@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// # Source
 /// Liu et al. 2024, *Length Desensitization in Direct Preference Optimization*,
-/// [arXiv:2409.06411](https://arxiv.org/abs/2409.06411), Eq. 11.
+/// [arXiv:2409.06411](https://arxiv.org/abs/2409.06411).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LengthDesensitization {

@@ -14,7 +14,7 @@ use super::stable::smoothed;
 ///
 /// # Source
 /// Melnyk et al. 2024, *Distributional Preference Alignment of LLMs via Optimal Transport*,
-/// [arXiv:2406.05882](https://arxiv.org/abs/2406.05882), Algorithm 2 with the logistic loss.
+/// [arXiv:2406.05882](https://arxiv.org/abs/2406.05882), with the logistic loss.
 ///
 /// # Shapes
 /// - `policy`, `reference`: `[pairs]`, log-probability of the chosen less that of the rejected completion
@@ -42,7 +42,7 @@ pub fn aot_loss(
 ///
 /// # Source
 /// Melnyk et al. 2024, *Distributional Preference Alignment of LLMs via Optimal Transport*,
-/// [arXiv:2406.05882](https://arxiv.org/abs/2406.05882), Algorithm 1 with the logistic loss.
+/// [arXiv:2406.05882](https://arxiv.org/abs/2406.05882), with the logistic loss.
 ///
 /// # Shapes
 /// - `chosen`, `rejected`: `[pairs]`, log-ratios

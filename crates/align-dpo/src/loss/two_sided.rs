@@ -12,7 +12,7 @@ use super::stable::{log_sigmoid, sigmoid};
 /// ```
 ///
 /// # Source
-/// Chen et al. 2024, *Noise Contrastive Alignment*, [arXiv:2402.05369](https://arxiv.org/abs/2402.05369), Algorithm 1.
+/// Chen et al. 2024, *Noise Contrastive Alignment*, [arXiv:2402.05369](https://arxiv.org/abs/2402.05369).
 ///
 /// # Shapes
 /// - `chosen`, `rejected`: `[pairs]`, scores; result: `[pairs]`; nothing is reduced
@@ -32,8 +32,8 @@ pub fn nca_pair_loss(chosen: Tensor<1>, rejected: Tensor<1>, beta: Positive) -> 
 /// ```
 ///
 /// # Source
-/// Jung et al. 2024, *Binary Classifier Optimization*, [arXiv:2404.04656](https://arxiv.org/abs/2404.04656), Eq. 8, with
-/// δ = 0, as TRL's `bco_pair`; [`bco_loss`](super::bco_loss) has the shift.
+/// Jung et al. 2024, *Binary Classifier Optimization*, [arXiv:2404.04656](https://arxiv.org/abs/2404.04656), with δ = 0,
+/// as TRL's `bco_pair`; [`bco_loss`](super::bco_loss) has the shift.
 ///
 /// # Shapes
 /// - `chosen`, `rejected`: `[pairs]`, scores; result: `[pairs]`; nothing is reduced

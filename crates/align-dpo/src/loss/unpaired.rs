@@ -119,7 +119,7 @@ impl Default for UnpairedLoss {
 /// ```
 ///
 /// # Source
-/// Ethayarajh et al. 2024, [arXiv:2402.01306](https://arxiv.org/abs/2402.01306), Eq. 7 and 8.
+/// Ethayarajh et al. 2024, [arXiv:2402.01306](https://arxiv.org/abs/2402.01306).
 ///
 /// # Shapes
 /// - `log_ratios`, `desirable` (1 or 0), result: `[examples]`; nothing is reduced
@@ -147,7 +147,7 @@ pub fn kto_loss(
 /// ```
 ///
 /// # Source
-/// Ethayarajh et al. 2024, [arXiv:2402.01306](https://arxiv.org/abs/2402.01306), §4.1.
+/// Ethayarajh et al. 2024, [arXiv:2402.01306](https://arxiv.org/abs/2402.01306).
 ///
 /// # Shapes
 /// - `policy`, `reference`: `[examples]`, sums over the mismatched completions; result: `[1]`
@@ -192,7 +192,7 @@ pub fn apo_zero_unpaired_loss(
 /// result.
 ///
 /// # Source
-/// Jung et al. 2024, [arXiv:2404.04656](https://arxiv.org/abs/2404.04656), Eq. 8.
+/// Jung et al. 2024, [arXiv:2404.04656](https://arxiv.org/abs/2404.04656).
 ///
 /// # Shapes
 /// - `log_ratios`, `desirable` (1 or 0), result: `[examples]`; nothing is reduced
