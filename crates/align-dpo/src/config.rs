@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     loss::{
-        Divergence, ImplicitReward, LengthDesensitization, PairLoss, PairObjective, ReferenceFreeLoss,
-        UnpairedLoss,
+        Divergence, ImplicitReward, LengthDesensitization, LikelihoodOf, PairLoss, PairObjective,
+        ReferenceFreeLoss, ReferenceFreeObjective, UnpairedLoss,
     },
-    objective::{Objective, ReferenceFreeObjective},
+    objective::Objective,
 };
 
 const EIGHT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(7);
@@ -184,8 +184,8 @@ fn check_reference_free(objective: &ReferenceFreeObjective) -> Result<(), Prefer
     if is_shaped && matches!(objective.loss, ReferenceFreeLoss::Orpo {}) {
         return Err(PreferenceConfigError::OrpoReward);
     }
-    if matches!(objective.loss, ReferenceFreeLoss::Slic { .. }) && objective.beta.is_some() {
-        return Err(PreferenceConfigError::SlicBeta);
+    if objective.likelihood.is_some_and(|likelihood| likelihood.of == LikelihoodOf::Gold) {
+        return Err(PreferenceConfigError::NoGold);
     }
     Ok(())
 }
@@ -324,9 +324,9 @@ pub enum PreferenceConfigError {
     /// Odds of something that is no probability.
     #[error("`objective.reward` has no meaning with `orpo`, which is made of odds: leave it out")]
     OrpoReward,
-    /// A β that nothing would look at.
-    #[error("`objective.beta` has no part in `slic`, whose margin is `delta`: leave it out")]
-    SlicBeta,
+    /// The likelihood of a text that pairs do not have.
+    #[error("`objective.likelihood.of` = \"gold\" needs a third completion, which pairs do not have")]
+    NoGold,
     /// No other example to exchange completions with.
     #[error(
         "`{key}` must be at least 2 for `kto`: its point of reference is measured on the completions of other prompts"

@@ -68,11 +68,18 @@ impl Layout {
 
     /// A sum for each prompt and its first completion, unweighted. `values`: `[targets]`; result: `[prompts]`.
     pub(crate) fn sums_of_whole(&self, values: &Tensor<1>) -> Tensor<1> {
+        sums(values, &self.wholes(), |_, _| 1.0)
+    }
+
+    /// Target tokens of each prompt and its first completion.
+    pub(crate) fn lengths_of_whole(&self) -> Vec<usize> {
+        self.wholes().iter().map(Range::len).collect()
+    }
+
+    fn wholes(&self) -> Vec<Range<usize>> {
         let per_prompt = self.completions.len() / self.prompts.len();
         let first = self.completions.iter().step_by(per_prompt);
-        let whole: Vec<_> =
-            self.prompts.iter().zip(first).map(|(prompt, first)| prompt.start..first.end).collect();
-        sums(values, &whole, |_, _| 1.0)
+        self.prompts.iter().zip(first).map(|(prompt, first)| prompt.start..first.end).collect()
     }
 }
 

@@ -17,7 +17,7 @@ mod report;
 
 pub use config::{DpoConfig, KtoConfig, PairWeighting, PreferenceConfigError, ReferencePolicy};
 pub use error::PreferenceError;
-pub use objective::{Likelihood, LikelihoodSpan, Objective, ReferenceFreeObjective};
+pub use objective::Objective;
 pub use pairs::DpoTrainer;
 pub use reference::{CacheError, CacheKey, MissingLogProbs, Reference, ReferenceLogProbs};
 pub use report::PreferenceReport;

@@ -1,12 +1,12 @@
 //! What pairs are trained on, with a reference policy or without one.
 
-use align_model::number::{NonNegative, Positive};
+use align_model::number::Positive;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::loss::{
-    ImplicitReward, PairLogProbs, PairObjective, ReferenceFreeLogProbs, ReferenceFreeLoss, SequenceScale,
-    StepTotals,
+    LikelihoodOf, Likelihoods, PairLogProbs, PairObjective, ReferenceFreeLogProbs, ReferenceFreeLoss,
+    ReferenceFreeObjective, SequenceScale, StepTotals,
 };
 
 /// What is minimised over pairs.
@@ -25,72 +25,23 @@ impl Default for Objective {
     }
 }
 
-/// `mean(L) + w · NLL(y_c)`, without a reference policy.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReferenceFreeObjective {
-    /// The loss of a pair.
-    pub loss: ReferenceFreeLoss,
-    /// How steep it is. TRL: 0.1, unless given; the authors of `SimPO` use 2 to 10.
-    #[serde(default)]
-    pub beta: Option<Positive>,
-    /// What a log-probability says of a reward.
-    #[serde(default)]
-    pub reward: ImplicitReward,
-    /// The likelihood of the chosen completions that is added. Unless given, what the method's authors add: ORPO that of
-    /// prompt and completion, CPO that of the completion, `SimPO` and `SLiC` nothing (where TRL's `CPOTrainer` adds CPO's
-    /// unless `cpo_alpha` is 0).
-    #[serde(default)]
-    pub likelihood: Option<Likelihood>,
-}
-
-/// A likelihood that is maximised beside a loss of pairs.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Likelihood {
-    /// What the mean negative log-likelihood is multiplied by.
-    pub weight: NonNegative,
-    /// Over which tokens the mean is.
-    #[serde(default)]
-    pub over: LikelihoodSpan,
-}
-
-/// Which tokens of a chosen sequence a likelihood is of.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LikelihoodSpan {
-    /// The completion's.
-    #[default]
-    Completion,
-    /// The prompt's, without its first, and the completion's.
-    PromptAndCompletion,
-}
-
 /// What a step measures of some pairs. Tensors are `[pairs]`.
 #[derive(Debug, Clone)]
 pub(crate) struct PairScores {
     /// Sums of log-probabilities, lengths, the reference's sums (0 where there is none).
     pub(crate) log_probs: PairLogProbs,
-    /// Log-likelihoods of what the objective's likelihood is of.
-    pub(crate) likelihood: Tensor<1>,
+    /// Likelihoods of what the objective's likelihood is of.
+    pub(crate) likelihoods: Likelihoods,
     /// Weights of the pairs.
     pub(crate) weights: Option<Tensor<1>>,
 }
 
-/// What a group of pairs is averaged over.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct GroupTotals {
-    pub(crate) step: StepTotals,
-    /// Tokens that the objective's likelihood is of.
-    pub(crate) likelihood_tokens: usize,
-}
-
 impl Objective {
     /// What `scores` add to the loss of their group.
-    pub(crate) fn share(&self, scores: &PairScores, totals: GroupTotals) -> Tensor<1> {
+    pub(crate) fn share(&self, scores: &PairScores, totals: StepTotals) -> Tensor<1> {
         match self {
             Self::Dpo(objective) => {
-                objective.share_of_step(&scores.log_probs, scores.weights.as_ref(), totals.step)
+                objective.share_of_step(&scores.log_probs, scores.weights.as_ref(), totals)
             }
             Self::ReferenceFree(objective) => {
                 let pairs = ReferenceFreeLogProbs {
@@ -99,15 +50,7 @@ impl Objective {
                     chosen_tokens: scores.log_probs.chosen_tokens.clone(),
                     rejected_tokens: scores.log_probs.rejected_tokens.clone(),
                 };
-                let terms = objective.loss.per_pair(&pairs, self.beta(), objective.reward);
-                let share = terms.sum() / totals.step.pairs as f64;
-                let weight = objective.likelihood().weight.get();
-                if weight > 0.0 {
-                    let mean = scores.likelihood.clone().sum() / totals.likelihood_tokens.max(1) as f64;
-                    share - mean * weight
-                } else {
-                    share
-                }
+                objective.share_of_step(&pairs, Some(&scores.likelihoods), totals)
             }
         }
     }
@@ -134,24 +77,19 @@ impl Objective {
     pub(crate) fn beta(&self) -> Positive {
         match self {
             Self::Dpo(objective) => objective.beta,
-            Self::ReferenceFree(objective) => objective.beta.unwrap_or(Positive::new(0.1)),
+            Self::ReferenceFree(objective) => objective.beta,
         }
     }
 
-    /// Whether log-probabilities of prompts matter.
-    pub(crate) fn reads_prompts(&self) -> bool {
-        self.likelihood_span() == LikelihoodSpan::PromptAndCompletion
-    }
-
+    /// Whether it is ORPO, which has measurements of its own.
     pub(crate) fn is_orpo(&self) -> bool {
         matches!(self, Self::ReferenceFree(objective) if objective.loss == ReferenceFreeLoss::Orpo {})
     }
 
-    pub(crate) fn likelihood_span(&self) -> LikelihoodSpan {
-        match self {
-            Self::Dpo(_) => LikelihoodSpan::Completion,
-            Self::ReferenceFree(objective) => objective.likelihood().over,
-        }
+    /// Whether log-probabilities of prompts matter.
+    pub(crate) fn reads_prompts(&self) -> bool {
+        matches!(self, Self::ReferenceFree(objective)
+            if objective.likelihood.is_some_and(|it| it.of == LikelihoodOf::PromptAndCompletion))
     }
 
     /// Whether rewards and logged log-probabilities are sums over completions or means.
@@ -160,26 +98,5 @@ impl Objective {
             Self::Dpo(_) => SequenceScale::Sum,
             Self::ReferenceFree(objective) => objective.loss.scale(),
         }
-    }
-}
-
-impl ReferenceFreeObjective {
-    /// A loss with what its authors add to it.
-    #[must_use]
-    pub fn new(loss: ReferenceFreeLoss) -> Self {
-        Self { loss, beta: None, reward: ImplicitReward::default(), likelihood: None }
-    }
-
-    /// The likelihood that is added.
-    #[must_use]
-    pub fn likelihood(&self) -> Likelihood {
-        let of = |weight, over| Likelihood { weight: NonNegative::new(weight), over };
-        self.likelihood.unwrap_or_else(|| match self.loss {
-            ReferenceFreeLoss::Orpo {} => of(1.0, LikelihoodSpan::PromptAndCompletion),
-            ReferenceFreeLoss::Simpo { .. } | ReferenceFreeLoss::Slic { .. } => {
-                of(0.0, LikelihoodSpan::Completion)
-            }
-            _ => of(1.0, LikelihoodSpan::Completion),
-        })
     }
 }

@@ -19,8 +19,8 @@ use crate::{
     error::PreferenceError,
     layout::{Layout, Prompted, vector},
     learner::Learner,
-    loss::{Desensitized, LengthDesensitization, PairLogProbs, StepTotals, policy_weights},
-    objective::{GroupTotals, LikelihoodSpan, Objective, PairScores},
+    loss::{Desensitized, LengthDesensitization, Likelihoods, PairLogProbs, StepTotals, policy_weights},
+    objective::{Objective, PairScores},
     reference::{Anchor, Reference},
     report::PreferenceReport,
 };
@@ -206,12 +206,7 @@ impl<M: CausalLm> DpoTrainer<M> {
 
     /// The loss of a group that is computed in several passes although its pairs are coupled, and its gradients with
     /// respect to what each pass scores.
-    fn couple(
-        &self,
-        parts: &[Part<'_>],
-        totals: GroupTotals,
-        share: f64,
-    ) -> (Tensor<1>, Vec<GivenGradients>) {
+    fn couple(&self, parts: &[Part<'_>], totals: StepTotals, share: f64) -> (Tensor<1>, Vec<GivenGradients>) {
         let scored: Vec<PairLogProbs> =
             parts.iter().map(|part| self.pair_scores(part, &self.pass(part).scores()).log_probs).collect();
         let all = |field: &dyn Fn(&PairLogProbs) -> Tensor<1>| {
@@ -228,8 +223,11 @@ impl<M: CausalLm> DpoTrainer<M> {
             rejected_tokens: all(&|part| part.rejected_tokens.clone()),
             unweighted_chosen: has_weights.then(|| leaf(&|part| part.chosen_log_likelihood())),
         };
-        let likelihood = log_probs.chosen_log_likelihood();
-        let scores = PairScores { log_probs, likelihood, weights: None };
+        let likelihoods = Likelihoods {
+            log_probs: log_probs.chosen_log_likelihood(),
+            tokens: log_probs.chosen_tokens.clone(),
+        };
+        let scores = PairScores { log_probs, likelihoods, weights: None };
         let loss = self.settings.objective.share(&scores, totals) * share;
         let mut gradients = loss.clone().backward();
         let mut take = |leaf: &Tensor<1>| {
@@ -283,9 +281,12 @@ impl<M: CausalLm> DpoTrainer<M> {
             chosen
         };
         let unweighted_chosen = settings.length_desensitization.map(|_| unweighted());
-        let likelihood = match settings.objective.likelihood_span() {
-            LikelihoodSpan::PromptAndCompletion => layout.sums_of_whole(values),
-            LikelihoodSpan::Completion => unweighted_chosen.clone().unwrap_or_else(|| policy_chosen.clone()),
+        let likelihoods = if settings.objective.reads_prompts() {
+            let lengths = layout.lengths_of_whole().into_iter().map(|length| length as f32);
+            Likelihoods { log_probs: layout.sums_of_whole(values), tokens: vector(lengths, &device) }
+        } else {
+            let log_probs = unweighted_chosen.clone().unwrap_or_else(|| policy_chosen.clone());
+            Likelihoods { log_probs, tokens: tokens(0) }
         };
         let weights = scores.collisions.as_ref().map(|collisions| {
             let log_probs = TokenLogProbs { values: values.clone(), counts: lengths.clone() };
@@ -301,21 +302,19 @@ impl<M: CausalLm> DpoTrainer<M> {
             rejected_tokens: tokens(1),
             unweighted_chosen,
         };
-        PairScores { log_probs, likelihood, weights }
+        PairScores { log_probs, likelihoods, weights }
     }
 }
 
 impl Settings {
     /// What a group is averaged over.
-    fn totals(&self, group: &[PreferenceExample]) -> GroupTotals {
-        let predicted = |prompt: &[u32], tokens: usize| tokens - usize::from(prompt.is_empty());
-        let chosen: usize = group.iter().map(|pair| predicted(&pair.prompt, pair.chosen.len())).sum();
-        let prompts: usize = group.iter().map(|pair| pair.prompt.len().saturating_sub(1)).sum();
-        let likelihood_tokens = match self.objective.likelihood_span() {
-            LikelihoodSpan::Completion => chosen,
-            LikelihoodSpan::PromptAndCompletion => chosen + prompts,
+    fn totals(&self, group: &[PreferenceExample]) -> StepTotals {
+        let tokens = |pair: &PreferenceExample| {
+            let prompt = if self.objective.reads_prompts() { pair.prompt.len() } else { 0 };
+            // A first token is never predicted.
+            prompt + pair.chosen.len() - usize::from(prompt > 0 || pair.prompt.is_empty())
         };
-        GroupTotals { step: StepTotals { pairs: group.len(), chosen_tokens: chosen }, likelihood_tokens }
+        StepTotals { pairs: group.len(), likelihood_tokens: group.iter().map(tokens).sum() }
     }
 }
 

@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use crate::{
     layout::Layout,
     loss::{PairLoss, SequenceScale},
-    objective::{LikelihoodSpan, Objective, PairScores},
+    objective::{Objective, PairScores},
     report::{PreferenceReport, by_slice, mean},
 };
 
@@ -62,7 +62,7 @@ impl Measured {
             &log_probs.policy_rejected,
             &log_probs.reference_chosen,
             &log_probs.reference_rejected,
-            &pairs.likelihood,
+            &pairs.likelihoods.log_probs,
             &scores.entropies,
             &scores.mean_logits,
             &scores.correct,
@@ -167,14 +167,10 @@ impl Read {
             Objective::Dpo(pairs) => {
                 pairs.losses.iter().any(|weighted| matches!(weighted.loss, PairLoss::Sft { .. }))
             }
-            Objective::ReferenceFree(free) => free.likelihood().weight.get() > 0.0,
+            Objective::ReferenceFree(free) => free.likelihood.is_some(),
         };
-        let of_prompts: f64 = match objective.likelihood_span() {
-            LikelihoodSpan::Completion => 0.0,
-            LikelihoodSpan::PromptAndCompletion => {
-                batch.iter().map(|pair| pair.prompt.len().saturating_sub(1) as f64).sum()
-            }
-        };
+        let of_prompts: usize = batch.iter().map(|pair| pair.prompt.len().saturating_sub(1)).sum();
+        let of_prompts = if objective.reads_prompts() { of_prompts as f64 } else { 0.0 };
         let sum: f64 = self.pairs.iter().map(|pair| pair.likelihood).sum();
         is_minimised.then(|| ("nll_loss", -sum / (self.tokens[0].count + of_prompts)))
     }
