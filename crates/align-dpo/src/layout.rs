@@ -102,6 +102,16 @@ pub(crate) fn vector(values: impl IntoIterator<Item = f32>, device: &Device) -> 
     Tensor::from_data(TensorData::new(values, [count]), device)
 }
 
+/// A tensor without its graph.
+pub(crate) fn plain(x: Tensor<1>) -> Tensor<1> {
+    if x.is_autodiff() { x.inner() } else { x }
+}
+
+/// A tensor without a graph, as one that can stand beside `other`.
+pub(crate) fn like(x: Tensor<1>, other: &Tensor<1>) -> Tensor<1> {
+    if other.is_autodiff() && !x.is_autodiff() { Tensor::from_inner(x) } else { x }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

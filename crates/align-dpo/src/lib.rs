@@ -14,6 +14,7 @@ mod objective;
 mod pairs;
 mod reference;
 mod report;
+mod unpaired;
 
 pub use config::{DpoConfig, KtoConfig, PairWeighting, PreferenceConfigError, ReferencePolicy};
 pub use error::PreferenceError;
@@ -21,3 +22,4 @@ pub use objective::Objective;
 pub use pairs::DpoTrainer;
 pub use reference::{CacheError, CacheKey, MissingLogProbs, Reference, ReferenceLogProbs};
 pub use report::PreferenceReport;
+pub use unpaired::KtoTrainer;

@@ -17,7 +17,7 @@ use burn::{
 use crate::{
     config::{DpoConfig, PairWeighting, PreferenceConfigError},
     error::PreferenceError,
-    layout::{Layout, Prompted, vector},
+    layout::{Layout, Prompted, like, vector},
     learner::Learner,
     loss::{Desensitized, LengthDesensitization, Likelihoods, PairLogProbs, StepTotals, policy_weights},
     objective::{Objective, PairScores},
@@ -335,11 +335,6 @@ fn sides(both: Tensor<1>) -> [Tensor<1>; 2] {
     let pairs = both.dims()[0] / 2;
     let both = both.reshape([pairs, 2]);
     [0, 1].map(|side| both.clone().narrow(1, side, 1).squeeze_dim(1))
-}
-
-/// A tensor without a graph, as one that can stand beside `other`.
-pub(crate) fn like<const D: usize>(plain: Tensor<D>, other: &Tensor<1>) -> Tensor<D> {
-    if other.is_autodiff() && !plain.is_autodiff() { Tensor::from_inner(plain) } else { plain }
 }
 
 impl<M: CausalLm> Step<[PreferenceExample]> for DpoTrainer<M> {

@@ -6,7 +6,7 @@ use align_model::{logprob::TokenScores, preference::PreferenceExample, train::Up
 use burn::tensor::Tensor;
 
 use crate::{
-    layout::Layout,
+    layout::{Layout, plain},
     loss::{PairLoss, SequenceScale},
     objective::{Objective, PairScores},
     report::{PreferenceReport, by_slice, mean},
@@ -193,10 +193,6 @@ impl Pair {
             self.scaled(objective, side)
         }
     }
-}
-
-pub(crate) fn plain(x: Tensor<1>) -> Tensor<1> {
-    if x.is_autodiff() { x.inner() } else { x }
 }
 
 /// `log(p / (1 − p))` of `log p`.
