@@ -11,19 +11,19 @@ const LARGEST_EXPONENT: f64 = 80.0;
 /// Which divergence from the reference the policy is held by; it turns log-ratios into scores.
 ///
 /// # Source
-/// Wang et al. 2023, *Beyond Reverse KL*, [arXiv:2309.16240](https://arxiv.org/abs/2309.16240): the score is `f′(π/π_ref)`
-/// without its constant; in the form of TRL,
-/// [dpo_trainer.py](https://github.com/huggingface/trl/blob/f2cd57710/trl/trainer/dpo_trainer.py#L1400-L1430).
+/// Wang et al. 2023, *Beyond Reverse KL*, [arXiv:2309.16240](https://arxiv.org/abs/2309.16240): the score is `f′(π/π_ref)`,
+/// with the constants that make it 0 where the two agree, as in TRL from 1.16 on. Constants cancel in the margin, but not
+/// where scores are divided by lengths first.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Divergence {
     /// `s = x`: DPO itself.
     ReverseKl {},
-    /// `s = −e^−x`
+    /// `s = 1 − e^−x`
     ForwardKl {},
-    /// `s = log σ(x)`
+    /// `s = log 2 + log σ(x)`
     JensenShannon {},
-    /// `s = e^((α−1)·x) / (α−1)`; at 1, the limit `s = x`.
+    /// `s = (e^((α−1)·x) − 1) / (α−1)`; at 1, the limit `s = x`.
     Alpha {
         /// 0 is the forward and 1 the reverse KL divergence; one half unless given.
         #[serde(default = "one_half")]
@@ -43,10 +43,10 @@ impl Divergence {
         let exponential = |x: Tensor<1>| x.clamp_max(LARGEST_EXPONENT).exp();
         match self {
             Self::ReverseKl {} => log_ratios,
-            Self::ForwardKl {} => -exponential(-log_ratios),
-            Self::JensenShannon {} => log_sigmoid(log_ratios),
+            Self::ForwardKl {} => -exponential(-log_ratios) + 1.0,
+            Self::JensenShannon {} => log_sigmoid(log_ratios) + std::f64::consts::LN_2,
             Self::Alpha { alpha } if (alpha - 1.0).abs() < 1e-6 => log_ratios,
-            Self::Alpha { alpha } => exponential(log_ratios * (alpha - 1.0)) / (alpha - 1.0),
+            Self::Alpha { alpha } => (exponential(log_ratios * (alpha - 1.0)) - 1.0) / (alpha - 1.0),
         }
     }
 }

@@ -213,7 +213,7 @@ impl PairLoss {
     #[must_use]
     pub fn per_pair(self, pairs: &PairLogProbs, beta: Positive, divergence: Divergence) -> Tensor<1> {
         let margins = |scale| pairs.margins(divergence, scale);
-        let ((chosen, rejected), ratios) = (pairs.scores(divergence), pairs.log_ratios());
+        let (chosen, rejected) = pairs.log_ratios();
         let (sum, mean) = (SequenceScale::Sum, SequenceScale::Mean);
         match self {
             Self::Sigmoid { label_smoothing } => sigmoid_loss(margins(sum), beta, label_smoothing),
@@ -231,12 +231,12 @@ impl PairLoss {
                 aot_loss(policy, reference, beta, label_smoothing)
             }
             Self::AotUnpaired { label_smoothing } => {
-                aot_unpaired_loss(ratios.0, ratios.1, beta, label_smoothing)
+                aot_unpaired_loss(chosen, rejected, beta, label_smoothing)
             }
-            Self::ApoZero {} => apo_zero_loss(ratios.0, ratios.1, beta),
-            Self::ApoDown {} => apo_down_loss(ratios.0, margins(sum), beta),
+            Self::ApoZero {} => apo_zero_loss(chosen, rejected, beta),
+            Self::ApoDown {} => apo_down_loss(chosen, rejected, beta),
             Self::Discopop { temperature } => discopop_loss(margins(sum), beta, temperature),
-            Self::Dpop { lambda } => dpop_loss(margins(sum), ratios.0, beta, lambda),
+            Self::Dpop { lambda } => dpop_loss(chosen, rejected, beta, lambda),
             Self::RDpo { alpha } => {
                 let lengths = (pairs.chosen_tokens.clone(), pairs.rejected_tokens.clone());
                 length_regularized_loss(margins(sum), lengths.0, lengths.1, beta, alpha)
@@ -249,6 +249,25 @@ impl PairLoss {
     #[must_use]
     pub fn couples_pairs(self) -> bool {
         matches!(self, Self::Aot { .. } | Self::AotUnpaired { .. })
+    }
+
+    /// Whether the loss is one of margins: only there do the terms of a divergence that a prompt's completions share cancel,
+    /// so that one other than the reverse KL divergence means what it says. The other losses look at log-ratios whatever
+    /// the divergence.
+    #[must_use]
+    pub fn takes_divergence(self) -> bool {
+        matches!(
+            self,
+            Self::Sigmoid { .. }
+                | Self::SigmoidNorm { .. }
+                | Self::Hinge { .. }
+                | Self::Ipo { .. }
+                | Self::ExoPair { .. }
+                | Self::Robust { .. }
+                | Self::Discopop { .. }
+                | Self::RDpo { .. }
+                | Self::Sft { .. }
+        )
     }
 
     /// Whether the reference's log-probabilities matter.

@@ -1,21 +1,21 @@
 //! Losses of a pair that see each completion by itself, not only the margin between them.
 
 use align_model::number::{NonNegative, Positive};
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, activation::relu};
 
 use super::stable::{log_sigmoid, sigmoid};
 
 /// Noise-contrastive alignment on a pair: besides the margin it holds each completion's own likelihood.
 ///
 /// ```text
-/// L = −log σ(β·s_c) − ½·log σ(−β·s_c) − ½·log σ(−β·s_r)
+/// L = −log σ(β·x_c) − ½·log σ(−β·x_c) − ½·log σ(−β·x_r)
 /// ```
 ///
 /// # Source
 /// Chen et al. 2024, *Noise Contrastive Alignment*, [arXiv:2402.05369](https://arxiv.org/abs/2402.05369).
 ///
 /// # Shapes
-/// - `chosen`, `rejected`: `[pairs]`, scores; result: `[pairs]`; nothing is reduced
+/// - `chosen`, `rejected`: `[pairs]`, log-ratios; result: `[pairs]`; nothing is reduced
 ///
 /// # Gradient
 /// Flows through both.
@@ -28,7 +28,7 @@ pub fn nca_pair_loss(chosen: Tensor<1>, rejected: Tensor<1>, beta: Positive) -> 
 /// Binary classification of chosen and rejected completions, without a shift of the rewards.
 ///
 /// ```text
-/// L = −log σ(β·s_c) − log σ(−β·s_r)
+/// L = −log σ(β·x_c) − log σ(−β·x_r)
 /// ```
 ///
 /// # Source
@@ -36,7 +36,7 @@ pub fn nca_pair_loss(chosen: Tensor<1>, rejected: Tensor<1>, beta: Positive) -> 
 /// as TRL's `bco_pair`; [`bco_loss`](super::bco_loss) has the shift.
 ///
 /// # Shapes
-/// - `chosen`, `rejected`: `[pairs]`, scores; result: `[pairs]`; nothing is reduced
+/// - `chosen`, `rejected`: `[pairs]`, log-ratios; result: `[pairs]`; nothing is reduced
 ///
 /// # Gradient
 /// Flows through both.
@@ -48,14 +48,14 @@ pub fn bco_pair_loss(chosen: Tensor<1>, rejected: Tensor<1>, beta: Positive) -> 
 /// Self-play preference optimisation with the pair's own label: the chosen completion wins always, the other never.
 ///
 /// ```text
-/// L = (s_c − 1/(2β))² + (s_r + 1/(2β))²
+/// L = (x_c − 1/(2β))² + (x_r + 1/(2β))²
 /// ```
 ///
 /// # Source
 /// Wu et al. 2024, [arXiv:2405.00675](https://arxiv.org/abs/2405.00675), Eq. 4.7 with P = 1 and 0; η there is 1/β.
 ///
 /// # Shapes
-/// - `chosen`, `rejected`: `[pairs]`, scores; result: `[pairs]`; nothing is reduced
+/// - `chosen`, `rejected`: `[pairs]`, log-ratios; result: `[pairs]`; nothing is reduced
 ///
 /// # Gradient
 /// Flows through both.
@@ -68,18 +68,18 @@ pub fn sppo_hard_loss(chosen: Tensor<1>, rejected: Tensor<1>, beta: Positive) ->
 /// Self-play preference optimisation with estimated probabilities of winning against the policy.
 ///
 /// ```text
-/// L = (s_c − (P_c − ½)/β)² + (s_r − (P_r − ½)/β)²
+/// L = (x_c − (P_c − ½)/β)² + (x_r − (P_r − ½)/β)²
 /// ```
 ///
 /// # Source
 /// Wu et al. 2024, [arXiv:2405.00675](https://arxiv.org/abs/2405.00675), Eq. 4.7; η there is 1/β.
 ///
 /// # Shapes
-/// - `chosen`, `rejected`: `[pairs]`, scores; `chosen_wins`, `rejected_wins`: `[pairs]`, probabilities
+/// - `chosen`, `rejected`: `[pairs]`, log-ratios; `chosen_wins`, `rejected_wins`: `[pairs]`, probabilities
 /// - result: `[pairs]`; nothing is reduced
 ///
 /// # Gradient
-/// Flows through the scores.
+/// Flows through the log-ratios.
 #[must_use]
 pub fn sppo_soft_loss(
     chosen: Tensor<1>,
@@ -117,7 +117,7 @@ pub fn apo_zero_loss(chosen: Tensor<1>, rejected: Tensor<1>, beta: Positive) -> 
 /// less likely, the rejected one more so.
 ///
 /// ```text
-/// L = σ(β·x_c) + (1 − σ(β·m))
+/// L = σ(β·x_c) + (1 − σ(β·(x_c − x_r)))
 /// ```
 ///
 /// # Source
@@ -125,19 +125,19 @@ pub fn apo_zero_loss(chosen: Tensor<1>, rejected: Tensor<1>, beta: Positive) -> 
 /// Eq. 8.
 ///
 /// # Shapes
-/// - `chosen`: `[pairs]`, log-ratios; `margins`: `[pairs]`; result: `[pairs]`; nothing is reduced
+/// - `chosen`, `rejected`: `[pairs]`, log-ratios; result: `[pairs]`; nothing is reduced
 ///
 /// # Gradient
 /// Flows through both.
 #[must_use]
-pub fn apo_down_loss(chosen: Tensor<1>, margins: Tensor<1>, beta: Positive) -> Tensor<1> {
-    sigmoid(chosen * beta.get()) + sigmoid(margins * -beta.get())
+pub fn apo_down_loss(chosen: Tensor<1>, rejected: Tensor<1>, beta: Positive) -> Tensor<1> {
+    sigmoid(chosen.clone() * beta.get()) + sigmoid((chosen - rejected) * -beta.get())
 }
 
 /// DPO-positive: DPO with a price on a chosen completion that becomes less likely than under the reference.
 ///
 /// ```text
-/// L = −log σ(β·(m − λ·max(0, −x_c)))
+/// L = −log σ(β·(x_c − x_r − λ·max(0, −x_c)))
 /// ```
 ///
 /// # Source
@@ -145,12 +145,12 @@ pub fn apo_down_loss(chosen: Tensor<1>, margins: Tensor<1>, beta: Positive) -> T
 /// [arXiv:2402.13228](https://arxiv.org/abs/2402.13228), Eq. 3.
 ///
 /// # Shapes
-/// - `margins`: `[pairs]`; `chosen`: `[pairs]`, log-ratios; result: `[pairs]`; nothing is reduced
+/// - `chosen`, `rejected`: `[pairs]`, log-ratios; result: `[pairs]`; nothing is reduced
 ///
 /// # Gradient
 /// Flows through both.
 #[must_use]
-pub fn dpop_loss(margins: Tensor<1>, chosen: Tensor<1>, beta: Positive, lambda: NonNegative) -> Tensor<1> {
-    let lost = burn::tensor::activation::relu(-chosen);
-    -log_sigmoid((margins - lost * lambda.get()) * beta.get())
+pub fn dpop_loss(chosen: Tensor<1>, rejected: Tensor<1>, beta: Positive, lambda: NonNegative) -> Tensor<1> {
+    let lost = relu(-chosen.clone());
+    -log_sigmoid((chosen - rejected - lost * lambda.get()) * beta.get())
 }
