@@ -188,7 +188,9 @@ fn compare_all(
         // Inside PEFT, the tensors of adapters carry the adapter's name, and magnitudes are modules.
         let on_disk =
             name.replace(".default", "").replace("lora_magnitude_vector.weight", "lora_magnitude_vector");
-        match ours.get(&on_disk) {
+        // A whole model inside PEFT also has the layers that adapters were put on.
+        let on_base = on_disk.replace("base_model.model.", "").replace(".base_layer", "");
+        match ours.get(&on_disk).or_else(|| ours.get(&on_base)) {
             Some(actual) => check.close(&format!("{what} {name}"), actual, &expected, tolerance),
             None => check.fail(format!("{what} {name}: we have none")),
         }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop at what they did not expect")]
 
+mod online;
 mod pairs;
 mod references;
 mod settings;
