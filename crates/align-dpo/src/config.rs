@@ -32,7 +32,7 @@ pub enum ReferencePolicy {
     AdapterOff {},
     /// Log-probabilities that were computed before training, kept in a file.
     Precomputed {},
-    /// The policy of some steps ago: every so many steps the reference moves toward the policy.
+    /// The policy of some steps ago: it begins as the policy does, and every so many steps it moves toward it.
     Moving {
         /// Steps between two moves. TRL's `ref_model_sync_steps`: 512.
         #[serde(default = "sync_steps")]
