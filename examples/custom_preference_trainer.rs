@@ -41,12 +41,7 @@ fn train(model: &Path, steps: u64) -> Result<Vec<(f64, f64)>, Box<dyn Error>> {
     let targets = Targets::selected(&batch, &selected);
     // The reference is the model as it is now: scored once.
     let reference = token_log_probs(&model, &batch, &targets);
-    let mut beta = DynamicBeta {
-        base: Positive::new(0.1),
-        sensitivity: NonNegative::new(0.6),
-        momentum: PositiveUnit::new(0.9),
-        usual_margin: 0.0,
-    };
+    let mut beta = DynamicBeta::new(Positive::new(0.1), NonNegative::new(0.6), PositiveUnit::new(0.9));
     let mut history = Vec::new();
     for _ in 0..steps {
         let pass = LogProbPass::forward(&model, &batch, &targets);
