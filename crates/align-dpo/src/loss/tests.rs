@@ -275,7 +275,7 @@ proptest! {
             |m| ipo_loss(m, Positive::new(0.2)),
         ];
         for curve in curves {
-            let (terms, _) = of_margins(curve, &[a, (a + b) / 2.0, b]);
+            let (terms, _) = of_margins(curve, &[a, f32::midpoint(a, b), b]);
             let chord = f64::midpoint(terms[0], terms[2]);
             prop_assert!(terms[1] <= chord * (1.0 + 1e-5) + 1e-4, "{terms:?}");
         }
