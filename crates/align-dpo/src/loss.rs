@@ -49,3 +49,6 @@ pub use unpaired::{
     Baseline, ClassWeights, UnpairedLogProbs, UnpairedLoss, apo_zero_unpaired_loss, bco_loss, kto_baseline,
     kto_loss,
 };
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,7 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::stable::log_sigmoid;
-
-/// Exponents above this count as this: their exponential would soon leave what f32 can hold.
-const LARGEST_EXPONENT: f64 = 80.0;
+use super::stable::{exp_minus_one, log_sigmoid};
 
 /// Which divergence from the reference the policy is held by; it turns log-ratios into scores.
 ///
@@ -40,13 +37,12 @@ impl Divergence {
     /// - `log_ratios`, result: `[pairs]`
     #[must_use]
     pub fn scores(self, log_ratios: Tensor<1>) -> Tensor<1> {
-        let exponential = |x: Tensor<1>| x.clamp_max(LARGEST_EXPONENT).exp();
         match self {
             Self::ReverseKl {} => log_ratios,
-            Self::ForwardKl {} => -exponential(-log_ratios) + 1.0,
+            Self::ForwardKl {} => -exp_minus_one(-log_ratios),
             Self::JensenShannon {} => log_sigmoid(log_ratios) + std::f64::consts::LN_2,
             Self::Alpha { alpha } if (alpha - 1.0).abs() < 1e-6 => log_ratios,
-            Self::Alpha { alpha } => (exponential(log_ratios * (alpha - 1.0)) - 1.0) / (alpha - 1.0),
+            Self::Alpha { alpha } => exp_minus_one(log_ratios * (alpha - 1.0)) / (alpha - 1.0),
         }
     }
 }

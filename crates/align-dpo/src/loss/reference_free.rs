@@ -8,10 +8,8 @@ use super::{
     margin::{hinge_loss, ipo_loss, sigmoid_loss},
     odds::orpo_loss,
     pair::{SequenceScale, at_least_one},
+    stable::exp_minus_one,
 };
-
-/// Exponents above this count as this: their exponential would soon leave what f32 can hold.
-const LARGEST_EXPONENT: f64 = 80.0;
 
 /// Log-probabilities of pairs of completions under the policy alone.
 #[derive(Debug, Clone)]
@@ -64,9 +62,7 @@ impl ImplicitReward {
     #[must_use]
     pub fn of(self, log_probs: Tensor<1>) -> Tensor<1> {
         match self {
-            Self::Alpha { alpha } if alpha != 0.0 => {
-                ((log_probs * -alpha).clamp_max(LARGEST_EXPONENT).exp() * -1.0 + 1.0) / alpha
-            }
+            Self::Alpha { alpha } if alpha != 0.0 => exp_minus_one(log_probs * -alpha) / -alpha,
             _ => log_probs,
         }
     }
@@ -144,7 +140,7 @@ pub enum ReferenceFreeLoss {
 }
 
 impl ReferenceFreeLoss {
-    /// One term a pair; their mean is the batch's loss.
+    /// One term a pair; their mean is the batch's loss. ORPO's odds are of probabilities: `reward` has no part in them.
     ///
     /// # Shapes
     /// - result: `[pairs]`
@@ -156,18 +152,16 @@ impl ReferenceFreeLoss {
         reward: ImplicitReward,
     ) -> Tensor<1> {
         let (chosen, rejected) = pairs.scaled(self.scale());
-        if let Self::Orpo {} = self {
-            return orpo_loss(chosen, rejected, beta);
-        }
-        let margins = reward.of(chosen) - reward.of(rejected);
+        let margins = || reward.of(chosen.clone()) - reward.of(rejected.clone());
         match self {
-            Self::Sigmoid { label_smoothing } => sigmoid_loss(margins, beta, label_smoothing),
-            Self::Ipo { .. } => ipo_loss(margins, beta),
+            Self::Sigmoid { label_smoothing } => sigmoid_loss(margins(), beta, label_smoothing),
+            Self::Hinge {} => hinge_loss(margins(), beta),
+            Self::Ipo { .. } => ipo_loss(margins(), beta),
             Self::Simpo { margin, label_smoothing } => {
-                sigmoid_loss(margins - margin.before_beta(beta), beta, label_smoothing)
+                sigmoid_loss(margins() - margin.before_beta(beta), beta, label_smoothing)
             }
-            Self::Slic { delta } => hinge_loss(margins / delta.get(), Positive::new(1.0)) * delta.get(),
-            Self::Hinge {} | Self::Orpo {} => hinge_loss(margins, beta),
+            Self::Orpo {} => orpo_loss(chosen, rejected, beta),
+            Self::Slic { delta } => hinge_loss(margins() / delta.get(), Positive::new(1.0)) * delta.get(),
         }
     }
 

@@ -64,6 +64,12 @@ pub struct DynamicBeta {
 }
 
 impl DynamicBeta {
+    /// A β that has seen no batch.
+    #[must_use]
+    pub fn new(base: Positive, sensitivity: NonNegative, momentum: PositiveUnit) -> Self {
+        Self { base, sensitivity, momentum, usual_margin: 0.0 }
+    }
+
     /// The β of a batch with this mean margin, which also moves the usual one.
     pub fn next(&mut self, mean_margin: f64) -> Positive {
         let momentum = self.momentum.get();

@@ -1,6 +1,9 @@
-//! The logistic function and its logarithm without overflow, and with gradients that keep their relative precision.
+//! The logistic function, its logarithm and exponentials without overflow, with gradients that keep their relative precision.
 
 use burn::tensor::Tensor;
+
+/// Exponents above this count as this: their exponential would soon leave what f32 can hold.
+const LARGEST_EXPONENT: f64 = 80.0;
 
 /// `log σ(x) = −log(1 + e^−x)`.
 ///
@@ -33,6 +36,16 @@ pub(crate) fn smoothed(x: Tensor<1>, epsilon: f64) -> Tensor<1> {
 pub(crate) fn log_one_minus_exp(x: Tensor<1>) -> Tensor<1> {
     let x = x.clamp_max(-1e-7);
     (x.clone() * -0.5).tanh().log() + x.exp().log1p()
+}
+
+/// `eˣ − 1`, exact also near 0; an exponent is cut off at 80, where the gradient ends.
+///
+/// The value is `tanh(x/2)·(eˣ + 1)`, which subtracts nothing; the gradient is that of `eˣ`.
+pub(crate) fn exp_minus_one(x: Tensor<1>) -> Tensor<1> {
+    let x = x.clamp_max(LARGEST_EXPONENT);
+    let rough = x.clone().exp() - 1.0;
+    let exact = (x.clone() * 0.5).tanh() * (x.exp() + 1.0);
+    rough.clone() + (exact - rough).detach()
 }
 
 #[cfg(test)]
@@ -69,6 +82,18 @@ mod tests {
             let (values, gradients) = values_and_gradients(f, &[-1e30, -1e4, 1e4, 1e30]);
             assert!(values.iter().chain(&gradients).all(|v| v.is_finite()), "{values:?} {gradients:?}");
         }
+    }
+
+    #[test]
+    fn an_exponential_less_one_keeps_its_precision() {
+        let at = [-100.0, -5.0, -0.1, -1e-4, 0.0, 1e-6, 1e-3, 2.0, 30.0];
+        let (values, gradients) = values_and_gradients(exp_minus_one, &at);
+        for ((x, value), gradient) in at.into_iter().map(f64::from).zip(values).zip(gradients) {
+            close(value, x.exp_m1());
+            close(gradient, x.exp());
+        }
+        let (values, gradients) = values_and_gradients(exp_minus_one, &[100.0]);
+        assert!(values[0].is_finite() && gradients[0] == 0.0);
     }
 
     #[test]
