@@ -86,6 +86,19 @@ fn a_step_of_several_passes_keeps_the_sum_of_their_gradients() {
 }
 
 #[test]
+fn a_shared_prompt_takes_less_than_twice_the_prompt_and_more_than_no_prompt() {
+    let (config, setup) = (llama(3), setup(Recompute::Nothing));
+    let of = |lengths: &[usize]| MemoryEstimate::new(&config, &setup, &LargestPass { lengths, targets: 180 });
+    let mut batch = TokenBatch::default();
+    batch.push_sharing(&[1; 400], &[&[2; 100][..], &[3; 80]]);
+    let shared = MemoryEstimate::of_batch(&config, &setup, &batch, 180);
+    assert!(shared.total(0) < of(&[500, 480]).total(0));
+    assert!(shared.total(0) > of(&[400, 100, 80]).total(0));
+    let ordinary = TokenBatch::from_sequences(&[[1; 400]]);
+    assert_eq!(MemoryEstimate::of_batch(&config, &setup, &ordinary, 180), of(&[400]));
+}
+
+#[test]
 fn a_base_of_fewer_bits_takes_what_its_weights_take() {
     let json = serde_json::json!({
         "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
