@@ -7,15 +7,10 @@
 mod activations;
 
 use crate::{
-<<<<<<< HEAD
     causal_lm::{Recompute, TokenBatch},
-    decoder::{ComputeDtype, DecoderConfig, Head, MlpKind, NormConfig, NormPlacement, Positions},
-=======
-    causal_lm::Recompute,
     decoder::{
         BaseWeights, ComputeDtype, DecoderConfig, Head, MlpKind, NormConfig, NormPlacement, Positions,
     },
->>>>>>> losses
     logprob::LOGITS_AT_ONCE,
 };
 use activations::Activations;
