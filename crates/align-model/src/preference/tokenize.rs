@@ -171,9 +171,9 @@ impl PreferenceTokenizer<'_> {
                 self.conversations(prompt, &[chosen, rejected], template),
             ),
         };
-        let (prompt, [chosen, rejected], is_uneven) = tokenised.map_err(|source| at(located, source))?;
+        let tokenised = tokenised.map_err(|source| at(located, source))?;
         let slice = self.slice(located.source);
-        Ok(self.outcome(is_uneven, is_empty, prompt, [chosen, rejected], |prompt, [chosen, rejected]| {
+        Ok(self.outcome(is_empty, tokenised, |prompt, [chosen, rejected]| {
             if chosen == rejected {
                 return Err(LeftOut::Identical);
             }
@@ -212,9 +212,9 @@ impl PreferenceTokenizer<'_> {
                 (*label, says_nothing(completion), self.conversations(prompt, &[completion], template))
             }
         };
-        let (prompt, completions, is_uneven) = tokenised.map_err(|source| at(located, source))?;
+        let tokenised = tokenised.map_err(|source| at(located, source))?;
         let slice = self.slice(located.source);
-        Ok(self.outcome(is_uneven, is_empty, prompt, completions, |prompt, [completion]| {
+        Ok(self.outcome(is_empty, tokenised, |prompt, [completion]| {
             Ok(UnpairedExample { prompt, completion, desirable, slice })
         }))
     }
@@ -222,12 +222,11 @@ impl PreferenceTokenizer<'_> {
     /// Cuts or leaves out what is too long, and makes an example of what remains.
     fn outcome<E, const N: usize>(
         &self,
-        is_uneven: bool,
         is_empty: bool,
-        mut prompt: Vec<u32>,
-        mut completions: [Vec<u32>; N],
+        tokenised: Tokenised<N>,
         example: impl FnOnce(Vec<u32>, [Vec<u32>; N]) -> Result<E, LeftOut>,
     ) -> PreferenceOutcome<E> {
+        let Tokenised { mut prompt, mut completions, is_uneven } = tokenised;
         let limit = self.max_length.saturating_sub(prompt.len());
         let is_long = prompt.len() > self.max_length || completions.iter().any(|one| one.len() > limit);
         let left_out = |why| PreferenceOutcome { example: Err(why), is_truncated: false, is_uneven };
@@ -250,7 +249,11 @@ impl PreferenceTokenizer<'_> {
     }
 
     /// Tokens of a prompt and of its completions, and whether a boundary is uneven.
-    fn texts<const N: usize>(&self, prompt: &str, completions: &[&String; N]) -> Tokenised<N> {
+    fn texts<const N: usize>(
+        &self,
+        prompt: &str,
+        completions: &[&String; N],
+    ) -> Result<Tokenised<N>, SftRecordError> {
         let sft = self.sft();
         let start = self.tokenizer.encode(prompt, SpecialTokens::Add)?;
         after(start, completions, |completion| Ok(sft.encode_ended(&format!("{prompt}{completion}"))?))
@@ -261,7 +264,7 @@ impl PreferenceTokenizer<'_> {
         prompt: &[Message],
         completions: &[&Vec<Message>; N],
         columns: &TemplateColumns,
-    ) -> Tokenised<N> {
+    ) -> Result<Tokenised<N>, SftRecordError> {
         let sft = self.sft();
         let start = sft.render(prompt, columns, true)?;
         after(start, completions, |completion| {
@@ -286,15 +289,20 @@ impl PreferenceTokenizer<'_> {
     }
 }
 
-/// Prompt, completions, and whether the prompt is not how each whole begins.
-type Tokenised<const N: usize> = Result<(Vec<u32>, [Vec<u32>; N], bool), SftRecordError>;
+/// A prompt and its completions as tokens.
+struct Tokenised<const N: usize> {
+    prompt: Vec<u32>,
+    completions: [Vec<u32>; N],
+    /// Whether the prompt is not how each whole begins.
+    is_uneven: bool,
+}
 
 /// The part of each whole that follows the prompt's tokens.
 fn after<C, const N: usize>(
     prompt: Vec<u32>,
     completions: &[&C; N],
     whole: impl Fn(&C) -> Result<Vec<u32>, SftRecordError>,
-) -> Tokenised<N> {
+) -> Result<Tokenised<N>, SftRecordError> {
     let mut parts = std::array::from_fn(|_| Vec::new());
     let mut is_uneven = false;
     for (part, completion) in parts.iter_mut().zip(completions) {
@@ -302,7 +310,7 @@ fn after<C, const N: usize>(
         is_uneven |= !tokens.starts_with(&prompt);
         *part = tokens.split_off(prompt.len().min(tokens.len()));
     }
-    Ok((prompt, parts, is_uneven))
+    Ok(Tokenised { prompt, completions: parts, is_uneven })
 }
 
 /// Whether none of the messages has a text, a call or a thought.
