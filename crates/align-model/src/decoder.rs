@@ -203,7 +203,7 @@ impl Decoder {
         let mut windows: Vec<_> = self.config.layers.iter().map(|layer| layer.window).collect();
         windows.sort_unstable();
         windows.dedup();
-        AttentionPlan::new(batch.lengths(), &windows, &self.device())
+        AttentionPlan::new(batch, &windows, &self.device())
     }
 }
 
@@ -219,6 +219,10 @@ impl CausalLm for Decoder {
     fn training_logits(&self, hidden: Tensor<2>) -> LogitsPass<'_> {
         assert!(self.config.head != Head::Absent, "a decoder without a head has no logits");
         training::logits_pass(self, hidden)
+    }
+
+    fn shares_prompts(&self) -> bool {
+        true
     }
 
     fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
@@ -246,6 +250,7 @@ impl IncrementalLm for Decoder {
     type Cache = KvCache;
 
     fn prefill(&self, prompts: &TokenBatch) -> (Tensor<2>, KvCache) {
+        assert!(!prompts.shares_prompts(), "each row of a cache is a whole prompt");
         let (rotations, plan) = (self.rotations(prompts.positions()), self.plan(prompts));
         let alignment = Alignment::new(prompts);
         let mut layers = Vec::with_capacity(self.layers.len());

@@ -69,7 +69,8 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
     /// Runs `model` over `batch`. Gradients flow if the model's parameters are on an autodiff device.
     ///
     /// # Panics
-    /// If there are no targets, or the batch has a token or position that the model does not know.
+    /// If there are no targets, the batch has a token or position that the model does not know, or it shares prompts and the
+    /// model [cannot read that](CausalLm::shares_prompts).
     #[must_use]
     pub fn forward(model: &'a M, batch: &'a TokenBatch, targets: &Targets) -> Self {
         Self::forward_with(model, batch, targets, PassOptions::default())
@@ -87,6 +88,8 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
         options: PassOptions,
     ) -> Self {
         assert!(!targets.is_empty(), "a pass needs at least one target");
+        let is_read = model.shares_prompts() || !batch.shares_prompts();
+        assert!(is_read, "this model cannot read prompts that are shared: lay every sequence out whole");
         let pass = model.training_pass(batch, options);
         let device = pass.hidden().device();
         let positions = index_tensor(targets.positions().iter().copied(), &device);

@@ -112,7 +112,7 @@ fn columns_are_renamed_all_at_once() {
     let swapped = source.clone().column("chosen", "rejected").column("rejected", "chosen");
     let records = read::<PreferenceRecord>(&swapped.into()).unwrap().records;
     let expected =
-        PreferenceRecord::Text { prompt: "q".into(), chosen: "bad".into(), rejected: "good".into() };
+        PreferenceRecord::Text { prompt: "q".into(), chosen: "bad".into(), rejected: "good".into(), margin: None };
     assert_eq!(records[0].record, expected);
 
     let sft = source.clone().column("completion", "chosen");
