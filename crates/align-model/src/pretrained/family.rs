@@ -97,7 +97,9 @@ impl Family {
     pub(super) fn class_prefix(self) -> &'static str {
         match self {
             Self::Gemma3 => "Gemma3Text",
-            other => other.transformers_class().trim_end_matches("ForCausalLM").trim_end_matches("LMHeadModel"),
+            other => {
+                other.transformers_class().trim_end_matches("ForCausalLM").trim_end_matches("LMHeadModel")
+            }
         }
     }
 

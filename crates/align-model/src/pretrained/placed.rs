@@ -104,7 +104,8 @@ impl<'a> CheckpointParameters<'a> {
             };
             BUFFERS.iter().any(|buffer| ends(buffer))
         };
-        let unexpected = |name: &String| !self.used.contains(name) && !is_unread_head(name) && !is_buffer(name);
+        let unexpected =
+            |name: &String| !self.used.contains(name) && !is_unread_head(name) && !is_buffer(name);
         match self.weights.names().into_iter().find(unexpected) {
             Some(tensor) => Err(LoadError::UnexpectedTensor { path: self.path.into(), tensor }),
             None => Ok(()),

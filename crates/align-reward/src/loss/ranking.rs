@@ -51,8 +51,7 @@ mod tests {
     fn three_responses_by_hand() {
         let scores: [f64; 3] = [0.5, 1.25, -0.75];
         let exp = scores.map(f64::exp);
-        let likelihood =
-            exp[0] / (exp[0] + exp[1] + exp[2]) * (exp[1] / (exp[1] + exp[2]));
+        let likelihood = exp[0] / (exp[0] + exp[1] + exp[2]) * (exp[1] / (exp[1] + exp[2]));
         let loss = plackett_luce_loss(Tensor::from_data([scores.map(|s| s as f32)], &Device::flex()));
         assert!((loss.into_scalar::<f64>() + likelihood.ln()).abs() < 1e-6);
     }
@@ -60,7 +59,8 @@ mod tests {
     #[test]
     fn two_responses_are_bradley_and_terry_s_with_the_same_gradient() {
         let device = Device::flex().autodiff();
-        let scores = Tensor::<2>::from_data([[0.3f32, -1.2], [-90.0, 95.0], [4.0, 4.0]], &device).require_grad();
+        let scores =
+            Tensor::<2>::from_data([[0.3f32, -1.2], [-90.0, 95.0], [4.0, 4.0]], &device).require_grad();
         let ranked = plackett_luce_loss(scores.clone());
         let column = |i: usize| scores.clone().narrow(1, i, 1).squeeze_dim::<1>(1);
         let pairs = bradley_terry_loss(column(0), column(1), None, UnitInterval::new(0.0));

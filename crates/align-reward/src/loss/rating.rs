@@ -64,11 +64,7 @@ pub fn binary_cross_entropy_loss(scores: Tensor<1>, ratings: Tensor<1>) -> Tenso
 /// # Gradient
 /// Flows through `scores` and `thresholds`.
 #[must_use]
-pub fn cumulative_logit_loss(
-    scores: Tensor<1>,
-    thresholds: Tensor<1>,
-    grades: Tensor<1, Int>,
-) -> Tensor<1> {
+pub fn cumulative_logit_loss(scores: Tensor<1>, thresholds: Tensor<1>, grades: Tensor<1, Int>) -> Tensor<1> {
     let last = thresholds.dims()[0];
     let is_lowest = grades.clone().equal_elem(0);
     let is_highest = grades.clone().equal_elem(last as i64);
@@ -104,12 +100,9 @@ mod tests {
     #[test]
     fn distances_and_cross_entropies_by_hand() {
         assert_eq!(read(squared_error_loss(numbers(&[1.5, -1.0]), numbers(&[1.0, 1.0]))), [0.25, 4.0]);
-        let losses = read(binary_cross_entropy_loss(numbers(&[0.4, 0.4, -700.0]), numbers(&[1.0, 0.25, 1.0])));
-        let expected = [
-            -sigmoid(0.4).ln(),
-            -0.25 * sigmoid(0.4).ln() - 0.75 * sigmoid(-0.4).ln(),
-            700.0,
-        ];
+        let losses =
+            read(binary_cross_entropy_loss(numbers(&[0.4, 0.4, -700.0]), numbers(&[1.0, 0.25, 1.0])));
+        let expected = [-sigmoid(0.4).ln(), -0.25 * sigmoid(0.4).ln() - 0.75 * sigmoid(-0.4).ln(), 700.0];
         for (loss, expected) in losses.iter().zip(expected) {
             assert!((loss - expected).abs() < 1e-4 * expected, "{loss} {expected}");
         }
@@ -149,7 +142,8 @@ mod tests {
         let grades = Tensor::<1, Int>::from_data([2, 0, 1, 1], &device);
         let loss = cumulative_logit_loss(scores.clone(), thresholds.clone(), grades);
         let gradients = loss.clone().sum().backward();
-        let all = [read(loss), read(scores.grad(&gradients).unwrap()), read(thresholds.grad(&gradients).unwrap())];
+        let all =
+            [read(loss), read(scores.grad(&gradients).unwrap()), read(thresholds.grad(&gradients).unwrap())];
         assert!(all.iter().flatten().all(|x| x.is_finite()), "{all:?}");
         assert!((all[0][0] - 201.0).abs() < 1e-3 && (all[1][0] + 1.0).abs() < 1e-6, "{all:?}");
     }
