@@ -43,8 +43,10 @@ pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     }
     let config = config(&file.json["config"]);
     let steps = file.json["steps"].as_array().unwrap();
-    let windows: Vec<Vec<Vec<PreferenceExample>>> =
-        steps.iter().map(|step| step["micro_batches"].as_array().unwrap().iter().map(pairs).collect()).collect();
+    let windows: Vec<Vec<Vec<PreferenceExample>>> = steps
+        .iter()
+        .map(|step| step["micro_batches"].as_array().unwrap().iter().map(pairs).collect())
+        .collect();
     compare_gradients(file, check, &model, family, &windows[0]);
 
     let total = number(&file.json["config"]["max_steps"]) as u64;
