@@ -17,10 +17,7 @@ use burn::{
     tensor::{Device, Tensor, TensorData},
 };
 use proptest::prelude::*;
-use rand_chacha::{
-    ChaCha8Rng,
-    rand_core::{Rng as _, SeedableRng as _},
-};
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use serde_json::json;
 
 const TOLERANCE: f32 = 1e-5;
