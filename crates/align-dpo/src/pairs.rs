@@ -1,5 +1,6 @@
 //! Learning from pairs, step by step.
 
+mod evaluate;
 mod measure;
 
 use align_model::{

@@ -1,5 +1,6 @@
 //! Learning from single completions that are desirable or not, step by step.
 
+mod evaluate;
 mod measure;
 
 use align_model::{
@@ -157,6 +158,19 @@ impl<M: CausalLm> KtoTrainer<M> {
 
     /// Refuses what cannot be trained on.
     fn check(&self, batch: &[UnpairedExample]) -> Result<(), PreferenceError> {
+        self.check_each(batch)?;
+        let is_alone = self.settings.group_size.map_or(batch.len(), |size| match batch.len() % size {
+            0 => size,
+            rest => rest,
+        }) == 1;
+        if is_alone && self.settings.loss.baseline() == Some(Baseline::Divergence) {
+            return Err(PreferenceError::LonelyExample);
+        }
+        Ok(())
+    }
+
+    /// Refuses examples of which none could be scored.
+    fn check_each(&self, batch: &[UnpairedExample]) -> Result<(), PreferenceError> {
         if batch.is_empty() {
             return Err(PreferenceError::EmptyBatch);
         }
@@ -169,13 +183,6 @@ impl<M: CausalLm> KtoTrainer<M> {
             if tokens > limit {
                 return Err(PreferenceError::TooLong { index, tokens, limit });
             }
-        }
-        let is_alone = self.settings.group_size.map_or(batch.len(), |size| match batch.len() % size {
-            0 => size,
-            rest => rest,
-        }) == 1;
-        if is_alone && self.settings.loss.baseline() == Some(Baseline::Divergence) {
-            return Err(PreferenceError::LonelyExample);
         }
         Ok(())
     }
@@ -199,9 +206,9 @@ impl<M: CausalLm> KtoTrainer<M> {
         Ok((layout, sums))
     }
 
-    /// The policy's sums of the layout's completions, without a graph. `[completions]`
-    fn ask_policy(&self, layout: &Layout) -> Tensor<1> {
-        let values = token_log_probs(self.model(), &layout.batch, &layout.targets).values;
+    /// A policy's sums of the layout's completions, without a graph. `[completions]`
+    fn ask_policy(model: &M, layout: &Layout) -> Tensor<1> {
+        let values = token_log_probs(model, &layout.batch, &layout.targets).values;
         layout.sums(&values, |_, _| 1.0)
     }
 
@@ -215,10 +222,12 @@ impl<M: CausalLm> KtoTrainer<M> {
         let constant = |value: f64| vector([value as f32], &self.model().valid().device());
         match self.settings.loss.baseline() {
             None => Ok(constant(0.0)),
-            Some(Baseline::Divergence) => self.divergence_of_mismatched(group),
+            Some(Baseline::Divergence) => self.divergence_of_mismatched(self.model(), group),
             Some(Baseline::MeanReward) => {
-                let ratios =
-                    parts.iter().map(|part| self.ask_policy(&part.layout) - part.reference.clone()).collect();
+                let ratios = parts
+                    .iter()
+                    .map(|part| Self::ask_policy(self.model(), &part.layout) - part.reference.clone())
+                    .collect();
                 let ratios = Tensor::cat(ratios, 0).into_data();
                 let beta = self.settings.beta.get();
                 let values: Vec<f64> = ratios.iter::<f64>().map(|ratio| beta * ratio).collect();
@@ -230,7 +239,11 @@ impl<M: CausalLm> KtoTrainer<M> {
 
     /// The divergence from the reference on each prompt with the completion of the example before it; the first has the
     /// last one's.
-    fn divergence_of_mismatched(&self, group: &[UnpairedExample]) -> Result<Tensor<1>, PreferenceError> {
+    fn divergence_of_mismatched(
+        &self,
+        model: &M,
+        group: &[UnpairedExample],
+    ) -> Result<Tensor<1>, PreferenceError> {
         let previous = group.iter().cycle().skip(group.len() - 1);
         let mismatched: Vec<Prompted<'_>> = group
             .iter()
@@ -245,7 +258,7 @@ impl<M: CausalLm> KtoTrainer<M> {
         let (mut policy, mut reference) = (Vec::new(), Vec::new());
         for items in mismatched.chunks(self.settings.micro_batch_size) {
             let (layout, of_reference) = self.ask_reference(items)?;
-            policy.push(self.ask_policy(&layout));
+            policy.push(Self::ask_policy(model, &layout));
             reference.push(of_reference);
         }
         Ok(plain(kto_baseline(Tensor::cat(policy, 0), Tensor::cat(reference, 0))))
