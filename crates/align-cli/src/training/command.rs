@@ -1,32 +1,32 @@
-//! `align sft`: supervised fine-tuning.
+//! A training command of any method: from its run file to the model that it writes, or what would happen.
 
 mod batches;
 mod data;
-mod dry_run;
-mod learner;
 mod portrait;
 mod prepare;
+mod preview;
 mod publish;
 mod stream;
 mod train;
 
 use anyhow::Result;
 
+use super::{directory::Entry, findings::Findings};
 use crate::{
-    args::SftArguments,
-    run_file::{self, SftRun},
-    training::{directory::Entry, findings::Findings},
+    args::TrainingArguments,
+    method::Method,
+    run_file::{self, Run},
 };
 use prepare::Prepared;
 
 /// Trains a model and writes it, or says what would happen.
-pub(crate) fn run(args: &SftArguments) -> Result<()> {
-    let run: SftRun = run_file::read(&args.config, &args.overrides())?;
+pub(crate) fn run<M: Method>(args: &TrainingArguments) -> Result<()> {
+    let run: Run<M::Config> = run_file::read(&args.config, &args.overrides())?;
     let entry = args.entry();
     let mut findings = Findings::default();
-    let prepared = Prepared::new(run.resolve(entry == Entry::Resume), entry, &mut findings);
+    let prepared = Prepared::<M>::new(run.resolve(entry == Entry::Resume), entry, &mut findings);
     if let Some(depth) = args.dry_run {
-        return dry_run::dry_run(prepared.as_ref(), findings, depth);
+        return preview::preview(prepared.as_ref(), findings, depth);
     }
     let warnings = findings.into_result()?;
     match prepared {

@@ -1,15 +1,16 @@
 //! What a run is, in words.
 
-use align_model::{decoder::Decoder, sft::LossOn};
+use align_model::decoder::Decoder;
 use anyhow::Result;
 
 use super::{
-    data::{Extent, SftData},
+    data::{Extent, TrainingData},
     prepare::Prepared,
 };
 use crate::{
+    method::{Example as _, Method, ModelKind, Settings},
     page::grouped,
-    run_file::{SavedForm, SftRun},
+    run_file::{Run, SavedForm},
     training::{
         directory::settings_text,
         report::{Fact, Portrait},
@@ -17,13 +18,14 @@ use crate::{
 };
 
 /// What is printed before a run begins.
-pub(super) fn summary(prepared: &Prepared) -> String {
+pub(super) fn summary<M: Method>(prepared: &Prepared<M>) -> String {
     let Prepared { run, train, evaluation, rows, .. } = prepared;
     let mut lines =
         vec![format!("model       {}", run.model.display()), format!("data        {}", train.described())];
     lines.extend(train.remarks().iter().map(|remark| format!("            {remark}")));
-    if run.sft.packing.is_some() {
-        let (count, length) = (rows.rows.len(), run.sft.max_length);
+    let plan = run.method.plan();
+    if plan.packing.is_some() {
+        let (count, length) = (rows.rows.len(), plan.max_length);
         lines.push(format!("            packed into {count} rows of at most {length} tokens"));
     }
     if let Some(evaluation) = evaluation {
@@ -34,42 +36,47 @@ pub(super) fn summary(prepared: &Prepared) -> String {
 }
 
 /// What the report tells of a run.
-pub(super) fn portrait(prepared: &Prepared, model: &Decoder, warnings: &[String]) -> Result<Portrait> {
+pub(super) fn portrait<M: Method>(
+    prepared: &Prepared<M>,
+    model: &Decoder,
+    warnings: &[String],
+) -> Result<Portrait> {
     let Prepared { run, train, evaluation, rows, base, steps, .. } = prepared;
-    let sft = &run.sft;
+    let plan = run.method.plan();
     let (tokens, targets) = train.tokens();
     let family = base.checkpoint.architecture().json()["model_type"].as_str().unwrap_or("unknown");
     let mut facts = vec![
         Fact::new("architecture", family),
         Fact::new("trained", parameters(model)),
         Fact::new("data", &train.source),
-        Fact::new("samples", grouped(train.examples.len() as u64)),
+        Fact::new(M::Example::PLURAL, grouped(train.examples.len() as u64)),
         Fact::new(
             "tokens",
             format!("{}, {} of them learnt", grouped(tokens as u64), grouped(targets as u64)),
         ),
-        Fact::new("loss on", loss_on(sft.loss_on)),
     ];
+    facts.extend(M::facts(&run.method));
     if train.extent == Extent::FirstWindow {
-        let inspected = grouped(train.lengths.len() as u64);
+        let inspected = grouped(train.records as u64);
         facts.push(Fact::new(
             "streamed",
-            format!("samples and tokens are those of the first {inspected} records"),
+            format!("{} and tokens are those of the first {inspected} records", M::Example::PLURAL),
         ));
     }
-    facts.extend(sft.packing.map(|_| Fact::new("packed rows", grouped(rows.rows.len() as u64))));
+    facts.extend(plan.packing.map(|_| Fact::new("packed rows", grouped(rows.rows.len() as u64))));
     facts.extend(evaluation.as_ref().map(|data| {
-        Fact::new("evaluation", format!("{}: {} samples", data.source, grouped(data.examples.len() as u64)))
+        let count = grouped(data.examples.len() as u64);
+        Fact::new("evaluation", format!("{}: {count} {}", data.source, M::Example::PLURAL))
     }));
     facts.extend([
         Fact::new("steps", grouped(*steps)),
-        Fact::new("batch", format!("{} in passes of {}", sft.batch_size, sft.micro_batch_size)),
-        Fact::new("learning rate", sft.update.learning_rate.get()),
+        Fact::new("batch", format!("{} in passes of {}", plan.batch_size, plan.micro_batch_size)),
+        Fact::new("learning rate", plan.learning_rate),
     ]);
     let out = run.out.display().to_string();
-    let remarks = evaluation.iter().flat_map(SftData::remarks);
+    let remarks = evaluation.iter().flat_map(TrainingData::remarks);
     Ok(Portrait {
-        method: "Supervised fine-tuning".into(),
+        method: M::TITLE.into(),
         model: run.model.display().to_string(),
         device: run.device.to_string(),
         total_steps: *steps,
@@ -91,22 +98,16 @@ pub(super) fn parameters(model: &Decoder) -> String {
 }
 
 /// What can be done with the result.
-fn next(run: &SftRun, out: &str) -> Vec<String> {
+fn next<C: Settings>(run: &Run<C>, out: &str) -> Vec<String> {
     let model = match run.saved_form() {
         Some(SavedForm::Adapter) => format!("--model {} --adapter {out}", run.model.display()),
         None | Some(SavedForm::Merged | SavedForm::Both) => format!("--model {out}"),
     };
-    vec![
-        format!("align chat {model}"),
-        format!("align generate {model} --prompt '…'"),
-        format!("tensorboard --logdir {out}/tensorboard"),
-    ]
-}
-
-fn loss_on(which: LossOn) -> &'static str {
-    match which {
-        LossOn::Completion => "completions",
-        LossOn::Everything => "everything",
-        LossOn::Assistant => "what the assistant says",
-    }
+    let uses = match C::MODEL {
+        ModelKind::Language => {
+            vec![format!("align chat {model}"), format!("align generate {model} --prompt '…'")]
+        }
+        ModelKind::Reward => Vec::new(),
+    };
+    uses.into_iter().chain([format!("tensorboard --logdir {out}/tensorboard")]).collect()
 }

@@ -2,20 +2,20 @@
 
 use std::{fs, path::Path};
 
-use align_model::{adapter::save_adapter, decoder::Decoder, pretrained::SaveOptions};
+use align_model::pretrained::SaveOptions;
 use anyhow::{Context as _, Result};
 
 use super::prepare::Prepared;
-use crate::run_file::SavedForm;
+use crate::{method::Method, run_file::SavedForm};
 
 /// Writes what was trained; what was there before is replaced only by a whole.
-pub(super) fn publish(prepared: &Prepared, model: Decoder) -> Result<()> {
+pub(super) fn publish<M: Method>(prepared: &Prepared<M>, model: M::Model) -> Result<()> {
     let (run, directory) = (&prepared.run, &prepared.directory);
     let (base, out) = (run.model.display().to_string(), run.out.display());
     match run.saved_form() {
         None => directory.publish(|place| write_model(prepared, &model, place))?,
         Some(SavedForm::Adapter) => {
-            directory.publish(|place| Ok(save_adapter(&model, place, Some(&base))?))?;
+            directory.publish(|place| M::save_adapter(&model, place, &base))?;
             println!("wrote the adapter to {out}");
             return Ok(());
         }
@@ -23,10 +23,10 @@ pub(super) fn publish(prepared: &Prepared, model: Decoder) -> Result<()> {
             if form == SavedForm::Both {
                 let beside = directory.path().join("adapter");
                 fs::create_dir_all(&beside).with_context(|| format!("cannot create {}", beside.display()))?;
-                save_adapter(&model, &beside, Some(&base))?;
+                M::save_adapter(&model, &beside, &base)?;
                 println!("wrote the adapter to {}", beside.display());
             }
-            let merged = model.merge_adapter()?;
+            let merged = M::merge(model)?;
             directory.publish(|place| write_model(prepared, &merged, place))?;
         }
     }
@@ -34,7 +34,7 @@ pub(super) fn publish(prepared: &Prepared, model: Decoder) -> Result<()> {
     Ok(())
 }
 
-fn write_model(prepared: &Prepared, model: &Decoder, place: &Path) -> Result<()> {
+fn write_model<M: Method>(prepared: &Prepared<M>, model: &M::Model, place: &Path) -> Result<()> {
     let options = SaveOptions { dtype: prepared.run.save.dtype, ..SaveOptions::default() };
-    Ok(prepared.base.checkpoint.save(model, place, options)?)
+    M::save(model, &prepared.base.checkpoint, place, options)
 }

@@ -5,20 +5,20 @@ use std::io::IsTerminal as _;
 use align_model::{
     decoder::{BaseWeights, Decoder},
     device::DeviceName,
-    memory::{LargestPass, MemoryEstimate, Trained, TrainingSetup},
+    memory::{MemoryEstimate, Trained, TrainingSetup},
     pretrained::SavedDtype,
-    sft::{SftExample, SftRow, SftTrainer},
-    tokenizer::SpecialTokenText,
+    tokenizer::{SpecialTokenText, Tokenizer},
     train::{Averaged, Trains as _},
 };
 use anyhow::{Result, bail};
 
 use super::{
-    data::{Extent, SftData},
+    data::{Extent, TrainingData},
     portrait,
     prepare::Prepared,
 };
 use crate::{
+    method::{Example as _, Lesson, Method, Part, Settings},
     run_file::SavedForm,
     training::{
         dry_run::{Depth, Forecast, Parameters, seconds_of_steps},
@@ -31,22 +31,25 @@ use crate::{
 const SHOWN: usize = 3;
 
 /// Prints what a run would do and fails if it could not.
-pub(super) fn dry_run(prepared: Option<&Prepared>, mut findings: Findings, depth: Depth) -> Result<()> {
+pub(super) fn preview<M: Method>(
+    prepared: Option<&Prepared<M>>,
+    mut findings: Findings,
+    depth: Depth,
+) -> Result<()> {
     if let Some(prepared) = prepared {
         println!("{}", portrait::summary(prepared));
         if prepared.train.extent == Extent::FirstWindow {
-            let inspected = prepared.train.lengths.len();
+            let inspected = prepared.train.records;
             println!(
                 "inspected   only the first {inspected} records; what follows is read while the run lasts"
             );
         }
-        println!("samples     {SHOWN} of them as the model reads them, {}", marked_how());
+        let plural = format!("{:<12}", M::Example::PLURAL);
+        println!("{plural}{SHOWN} of them as the model reads them, {}", marked_how());
         for (place, example) in prepared.train.places.iter().zip(&prepared.train.examples).take(SHOWN) {
-            let (tokens, targets) = (example.tokens.len(), example.targets());
-            println!("\n  {place}: {tokens} tokens, {targets} of them learnt");
-            println!("{}", indented(&marked(prepared, example)?));
+            println!("\n  {place}: {}", shown(prepared, example)?);
         }
-        println!("\nlengths     {}", lengths(&prepared.train, prepared.run.sft.max_length.get()));
+        println!("\nlengths     {}", lengths(&prepared.train, &prepared.run.method));
         forecast(prepared, depth, &mut findings);
     }
     for warning in findings.warnings() {
@@ -62,26 +65,32 @@ pub(super) fn dry_run(prepared: Option<&Prepared>, mut findings: Findings, depth
 }
 
 /// Foretells time and room.
-fn forecast(prepared: &Prepared, depth: Depth, findings: &mut Findings) {
+fn forecast<M: Method>(prepared: &Prepared<M>, depth: Depth, findings: &mut Findings) {
     let Prepared { run, steps, rows, .. } = prepared;
-    let passes = run.sft.batch_size.get().div_ceil(run.sft.micro_batch_size.get());
+    let plan = run.method.plan();
     let seen = match prepared.train.extent {
         Extent::FirstWindow => "how often the data is seen is not known beforehand".into(),
         Extent::Whole | Extent::WholeStream => {
-            let epochs = *steps as f64 * run.sft.batch_size.get() as f64 / rows.rows.len() as f64;
+            let epochs = *steps as f64 * plan.batch_size.get() as f64 / rows.rows.len() as f64;
             format!("{epochs:.1} times through the data")
         }
     };
-    println!("steps       {steps}, each of {} in {passes} passes: {seen}", run.sft.batch_size);
+    println!("steps       {steps}, each of {} in {} passes: {seen}", plan.batch_size, plan.passes());
     let process = machine::resident_memory().unwrap_or(0);
     let Some(model) = findings.keep(prepared.load()) else { return };
-    let estimate = estimate(prepared, &model);
+    let estimate = estimate(prepared, M::decoder(&model));
     println!("memory      {}", memory::described(&estimate, process));
-    let fits = if run.device == DeviceName::FLEX { memory::check(&estimate, process) } else { Ok(()) };
+    let fits = if run.device == DeviceName::FLEX {
+        memory::check(&estimate, process, M::Config::NAME)
+    } else {
+        Ok(())
+    };
     let fits = findings.keep(fits).is_some();
-    let saved_bytes = saved_bytes(prepared, &model);
-    let trainer = SftTrainer::new(model, &run.sft, *steps).map_err(Into::into);
-    let Some(trainer) = findings.keep(trainer) else { return };
+    let examples = &prepared.train.examples[..plan.micro_batch_size.get().min(prepared.train.examples.len())];
+    let is_streamed = prepared.stream.is_some();
+    let lesson = Lesson { steps: *steps, examples: &[examples], is_streamed, cache: None };
+    let saved_bytes = saved_bytes(prepared, M::decoder(&model));
+    let Some(trainer) = findings.keep(M::trainer(&run.method, model, lesson)) else { return };
     let mut trainer = Averaged::new(trainer, run.ema.clone());
     let forecast = Forecast {
         parameters: Parameters::of(trainer.model()),
@@ -94,39 +103,37 @@ fn forecast(prepared: &Prepared, depth: Depth, findings: &mut Findings) {
     if depth == Depth::Fast || !fits {
         return;
     }
-    let micro_batch = &rows.rows[..run.sft.micro_batch_size.get().min(rows.rows.len())];
-    let pass = findings.keep(seconds_of_steps::<_, [SftRow]>(&mut trainer, micro_batch));
+    let micro_batch = &rows.rows[..plan.micro_batch_size.get().min(rows.rows.len())];
+    let pass = findings.keep(seconds_of_steps::<_, [M::Row]>(&mut trainer, micro_batch));
     if let Some(pass) = pass {
-        Forecast::print_time(pass * passes as f64, *steps);
+        Forecast::print_time(pass * plan.passes() as f64, *steps);
     }
 }
 
 /// The memory of the largest pass.
-fn estimate(prepared: &Prepared, model: &Decoder) -> MemoryEstimate {
-    let run = &prepared.run;
+fn estimate<M: Method>(prepared: &Prepared<M>, model: &Decoder) -> MemoryEstimate {
+    let (run, plan) = (&prepared.run, prepared.run.method.plan());
     let trained = match model.adapter_config() {
         None => Trained::Everything,
         Some(_) => Trained::Adapters { parameters: model.adapter_parameters().trained_count },
     };
     let setup = TrainingSetup {
         trained,
-        recompute: run.sft.recompute,
+        recompute: plan.recompute,
         compute: run.memory.compute,
         base: model.adapter_config().map_or_else(BaseWeights::default, |adapter| adapter.base),
-        passes: run.sft.batch_size.get().div_ceil(run.sft.micro_batch_size.get()),
-        copies: usize::from(run.ema.is_some()),
+        passes: plan.passes(),
+        copies: usize::from(run.ema.is_some()) + M::copies(&run.method),
     };
-    let mut rows: Vec<&SftRow> = prepared.rows.rows.iter().collect();
-    rows.sort_by_key(|row| std::cmp::Reverse(row.tokens()));
-    let largest = &rows[..run.sft.micro_batch_size.get().min(rows.len())];
-    let sequences = largest.iter().flat_map(|row| &row.sequences);
-    let lengths: Vec<usize> = sequences.map(|sequence| sequence.tokens.len()).collect();
-    let targets = largest.iter().map(|row| row.targets()).sum();
-    MemoryEstimate::new(model.config(), &setup, &LargestPass { lengths: &lengths, targets })
+    let mut rows: Vec<&M::Row> = prepared.rows.rows.iter().collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(M::tokens(row)));
+    rows.truncate(plan.micro_batch_size.get());
+    let (batch, targets) = M::pass(&rows);
+    MemoryEstimate::of_batch(model.config(), &setup, &batch, targets)
 }
 
 /// The size of the result on the disk.
-fn saved_bytes(prepared: &Prepared, model: &Decoder) -> u64 {
+fn saved_bytes<M: Method>(prepared: &Prepared<M>, model: &Decoder) -> u64 {
     let adapter = 4 * model.adapter_parameters().trained_count as u64;
     let dtype = if prepared.run.save.dtype == SavedDtype::Float32 { 4 } else { 2 };
     let whole = dtype * model.adapter_parameters().frozen_count as u64;
@@ -145,20 +152,35 @@ fn marked_how() -> &'static str {
     }
 }
 
-/// A sample's text with what is learnt marked.
-fn marked(prepared: &Prepared, example: &SftExample) -> Result<String> {
+/// An example's size, and its text with what is learnt marked.
+fn shown<M: Method>(prepared: &Prepared<M>, example: &M::Example) -> Result<String> {
+    let parts = example.parts();
+    let tokens: usize = parts.iter().map(|part| part.tokens.len()).sum();
+    let learnt: usize = parts.iter().map(Part::learnt).sum();
+    let label = example.label().map_or_else(String::new, |label| format!(", {label}"));
+    let mut text = format!("{tokens} tokens, {learnt} of them learnt{label}");
+    for part in &parts {
+        if !part.name.is_empty() {
+            text.extend(["\n   ", part.name, ", ", &part.tokens.len().to_string(), " tokens"]);
+        }
+        text.extend(["\n", &indented(&marked(&prepared.base.tokenizer, part)?)]);
+    }
+    Ok(text)
+}
+
+/// A part's text with what is learnt marked.
+fn marked(tokenizer: &Tokenizer, part: &Part<'_>) -> Result<String> {
     let (begin, end) =
         if std::io::stdout().is_terminal() { ("\u{1b}[32m", "\u{1b}[0m") } else { ("⟦", "⟧") };
     let mut text = String::new();
-    let pairs: Vec<(u32, bool)> =
-        example.tokens.iter().copied().zip(example.is_target.iter().copied()).collect();
+    let pairs: Vec<(u32, bool)> = part.tokens.iter().copied().zip(part.marks()).collect();
     for run in pairs.chunk_by(|(_, a), (_, b)| a == b) {
         let tokens: Vec<u32> = run.iter().map(|(token, _)| *token).collect();
-        let part = prepared.base.tokenizer.decode(&tokens, SpecialTokenText::Keep)?;
+        let piece = tokenizer.decode(&tokens, SpecialTokenText::Keep)?;
         if run[0].1 {
-            text.extend([begin, &part, end]);
+            text.extend([begin, &piece, end]);
         } else {
-            text.push_str(&part);
+            text.push_str(&piece);
         }
     }
     Ok(text)
@@ -169,7 +191,8 @@ fn indented(text: &str) -> String {
 }
 
 /// How long samples are before they are cut, and what is lost.
-fn lengths(data: &SftData, limit: usize) -> String {
+fn lengths<E, C: Settings>(data: &TrainingData<E>, settings: &C) -> String {
+    let limit = settings.plan().max_length.get();
     let mut sorted = data.lengths.clone();
     sorted.sort_unstable();
     let Some((shortest, longest)) = sorted.first().zip(sorted.last()) else { return "none".into() };
@@ -178,10 +201,11 @@ fn lengths(data: &SftData, limit: usize) -> String {
     let over: Vec<usize> = sorted.iter().copied().filter(|length| *length > limit).collect();
     let lost: usize = over.iter().map(|length| length - limit).sum();
     let cut = match over.len() {
-        0 => "none is longer than sft.max_length".to_owned(),
+        0 => format!("none is longer than {}.max_length", C::NAME),
         count => format!(
-            "{count} of {} are longer than sft.max_length = {limit}, by {lost} tokens ({:.1} %)",
+            "{count} of {} are longer than {}.max_length = {limit}, by {lost} tokens ({:.1} %)",
             sorted.len(),
+            C::NAME,
             100.0 * lost as f64 / total as f64
         ),
     };
