@@ -1,1 +1,9 @@
 //! Rewards: models, functions, judges and guards.
+
+pub mod rollout;
+
+pub mod score;
+
+pub mod function;
+
+pub mod rules;
