@@ -7,3 +7,9 @@ pub mod score;
 pub mod function;
 
 pub mod rules;
+
+pub mod compose;
+
+pub mod judge;
+
+pub mod best_of_n;

@@ -274,9 +274,8 @@ mod tests {
 
     #[test]
     fn configurations_are_short() {
-        let format: AnswerFormat =
-            serde_json::from_str(r##"{"extract": {"marker": "####"}}"##).unwrap();
-        assert_eq!(format.extract, Extraction::Marker("####".into()));
+        let format: AnswerFormat = serde_json::from_str(r#"{"extract": {"marker": "Answer:"}}"#).unwrap();
+        assert_eq!(format.extract, Extraction::Marker("Answer:".into()));
         assert!(serde_json::from_str::<Truth>(r#"{"colum": "a"}"#).is_err());
     }
 }

@@ -57,9 +57,8 @@ impl RewardFn for Length {
     }
 
     fn score(&mut self, rollouts: &[Rollout]) -> Result<Vec<Score>, RewardError> {
-        let score = |rollout: &Rollout| {
-            self.unit.length(rollout).map(|length| length as f64 * self.weight).into()
-        };
+        let score =
+            |rollout: &Rollout| self.unit.length(rollout).map(|length| length as f64 * self.weight).into();
         Ok(rollouts.iter().map(score).collect())
     }
 }
@@ -108,8 +107,7 @@ impl RewardFn for SoftOverlongPunishment {
     }
 
     fn score(&mut self, rollouts: &[Rollout]) -> Result<Vec<Score>, RewardError> {
-        let score =
-            |rollout: &Rollout| self.unit.length(rollout).map(|length| self.penalty(length)).into();
+        let score = |rollout: &Rollout| self.unit.length(rollout).map(|length| self.penalty(length)).into();
         Ok(rollouts.iter().map(score).collect())
     }
 }
@@ -231,11 +229,7 @@ mod tests {
             (100, 20, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -0.05, -0.5, -1.0, -1.0]),
             (100, 0, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0]),
             (8, 8, [0.0, -0.625, -0.875, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0]),
-            (
-                10,
-                3,
-                [0.0, 0.0, 0.0, -1.0 / 3.0, -2.0 / 3.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0],
-            ),
+            (10, 3, [0.0, 0.0, 0.0, -1.0 / 3.0, -2.0 / 3.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0]),
         ] {
             let mut reward = SoftOverlongPunishment { max_length, cache, unit: LengthUnit::Tokens };
             assert_close(&reward.score(&rollouts).unwrap(), &expected);

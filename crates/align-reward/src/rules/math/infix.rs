@@ -35,8 +35,28 @@ const FUNCTIONS: [(&str, &str); 21] = [
 
 /// Names that stand for one variable each.
 const GREEK: [&str; 22] = [
-    "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu",
-    "nu", "xi", "rho", "sigma", "tau", "phi", "varphi", "psi", "omega",
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "varepsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "iota",
+    "kappa",
+    "lambda",
+    "mu",
+    "nu",
+    "xi",
+    "rho",
+    "sigma",
+    "tau",
+    "phi",
+    "varphi",
+    "psi",
+    "omega",
 ];
 
 /// The expression for exmex; `None` where the text is none, or none that can be computed.
@@ -282,7 +302,8 @@ impl<'t> Parser<'t> {
             return None;
         }
         self.skip_space();
-        let argument = if self.rest.starts_with(['(', '{', '[']) { self.atom()? } else { self.bare_argument()? };
+        let argument =
+            if self.rest.starts_with(['(', '{', '[']) { self.atom()? } else { self.bare_argument()? };
         let value = match base {
             Some(base) => format!("(ln({argument})/ln({base}))"),
             None => format!("{function}({argument})"),
@@ -367,7 +388,9 @@ mod tests {
 
     #[test]
     fn what_is_no_expression_is_refused() {
-        for text in ["", "()", "1+", "x^", "(1", "1)", r"\foo", r"\frac{1}", "5!", "Monday", "a<b", "|x", "1 = 1"] {
+        for text in
+            ["", "()", "1+", "x^", "(1", "1)", r"\foo", r"\frac{1}", "5!", "Monday", "a<b", "|x", "1 = 1"]
+        {
             assert_eq!(to_infix(text), None, "{text}");
         }
     }
