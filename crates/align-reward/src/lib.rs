@@ -13,3 +13,11 @@ pub mod compose;
 pub mod judge;
 
 pub mod best_of_n;
+
+pub mod command;
+
+pub mod http;
+
+pub mod spec;
+
+pub mod guard;

@@ -187,13 +187,16 @@ fn after_phrase(text: &str) -> Option<&str> {
     static PHRASE: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"(?i)\banswer\s*(?:is|:|=)\s*:?\s*([^\n]+)").ok());
     let found = PHRASE.as_ref()?.captures_iter(text).last()?.get(1)?;
-    let answer = found.as_str().trim().trim_matches('*').trim().trim_end_matches('.');
+    let answer = found.as_str().trim().trim_end_matches('.').trim_matches('*').trim().trim_end_matches('.');
     (!answer.is_empty()).then_some(answer)
 }
 
 fn last_number(text: &str) -> Option<&str> {
     static NUMBER: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(r"[-−]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|\d)(?:[eE][-+]?\d+)?(?:\s*/\s*\d+)?\s*%?").ok()
+        Regex::new(
+            r"[-−]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?(?:\s*/\s*\d+)?\s*%?",
+        )
+        .ok()
     });
     let found = NUMBER.as_ref()?.find_iter(text).last()?;
     let number = found.as_str().trim();
@@ -241,6 +244,9 @@ mod tests {
     fn the_last_number_is_found() {
         for (text, answer) in [
             ("1 and 1,234.5 apples", Some("1,234.5")),
+            ("12,345", Some("12,345")),
+            ("0.5", Some("0.5")),
+            ("1e-3", Some("1e-3")),
             ("about 50%.", Some("50%")),
             ("It is -3.", Some("-3")),
             ("pages 3-4", Some("4")),

@@ -40,15 +40,13 @@ impl LengthUnit {
     }
 }
 
-/// The length itself, times a weight: negative weights reward brevity.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The length itself, to be weighted: a negative weight rewards brevity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Length {
     /// What is counted.
     #[serde(default)]
     pub unit: LengthUnit,
-    /// What each of them adds.
-    pub weight: f64,
 }
 
 impl RewardFn for Length {
@@ -57,8 +55,7 @@ impl RewardFn for Length {
     }
 
     fn score(&mut self, rollouts: &[Rollout]) -> Result<Vec<Score>, RewardError> {
-        let score =
-            |rollout: &Rollout| self.unit.length(rollout).map(|length| length as f64 * self.weight).into();
+        let score = |rollout: &Rollout| self.unit.length(rollout).map(|length| length as f64).into();
         Ok(rollouts.iter().map(score).collect())
     }
 }
@@ -260,8 +257,8 @@ mod tests {
         assert_eq!(length(LengthUnit::Tokens), Ok(3));
         assert_eq!(length(LengthUnit::Words), Ok(2));
         assert_eq!(length(LengthUnit::Characters), Ok(10));
-        let mut brevity = Length { unit: LengthUnit::Words, weight: -0.5 };
-        assert_eq!(brevity.score(&[rollout]).unwrap(), [Score::Value(-1.0)]);
+        let mut words = Length { unit: LengthUnit::Words };
+        assert_eq!(words.score(&[rollout]).unwrap(), [Score::Value(2.0)]);
         assert_eq!(
             LengthUnit::Tokens.length(&Rollout::new("p", "x")),
             Err("the rollout has no tokens".into())

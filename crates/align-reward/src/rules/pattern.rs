@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn patterns_match_anywhere_wholly_or_nowhere() {
         let texts = ["yes", "yes or no", "no"];
-        let mut check = |matching, expected: [f64; 3]| {
+        let check = |matching, expected: [f64; 3]| {
             let config = PatternConfig { pattern: "yes|YES".into(), matching };
             assert_eq!(values(&mut Pattern::new(&config).unwrap(), &texts), expected, "{matching:?}");
         };
