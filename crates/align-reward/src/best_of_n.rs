@@ -111,12 +111,13 @@ pub fn select(rollouts: &[Rollout], scores: &[Score], keep: Keep) -> Vec<usize> 
 /// proxies share their weights. Rows are (proxy, gold). `None` if there are fewer than `n` samples.
 ///
 /// # Source
-/// Nakano et al. 2021, *WebGPT*, [arXiv:2112.09332](https://arxiv.org/abs/2112.09332), appendix I; Gao et al. 2022,
+/// Nakano et al. 2021, [arXiv:2112.09332](https://arxiv.org/abs/2112.09332), appendix I; Gao et al. 2022,
 /// [arXiv:2210.10760](https://arxiv.org/abs/2210.10760).
 ///
 /// # Panics
 /// If a proxy is NaN.
 #[must_use]
+#[allow(clippy::float_cmp, reason = "only equal proxies tie")]
 pub fn best_of_n_estimate(samples: &[(f64, f64)], n: NonZeroUsize) -> Option<f64> {
     let (total, n) = (samples.len(), n.get());
     if total < n {
@@ -191,6 +192,7 @@ mod tests {
     }
 
     /// All subsets of size `n`.
+    #[allow(clippy::float_cmp, reason = "only equal proxies tie")]
     fn brute_force(samples: &[(f64, f64)], n: usize) -> f64 {
         let (mut sum, mut count) = (0.0, 0.0);
         for mask in 0u32..1 << samples.len() {

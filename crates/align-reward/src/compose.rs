@@ -46,3 +46,6 @@ fn restore_all<'r>(
         _ => Err(wrong("it is not a list of states".into())),
     }
 }
+
+#[cfg(test)]
+mod tests;

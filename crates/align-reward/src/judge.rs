@@ -194,6 +194,16 @@ impl<F> std::fmt::Debug for JudgeFn<F> {
 mod tests {
     use super::*;
 
+    struct Short;
+    impl PairwiseJudge for Short {
+        fn name(&self) -> &'static str {
+            "short"
+        }
+        fn judge(&mut self, _: &[Comparison]) -> Result<Vec<Verdict>, JudgeError> {
+            Ok(Vec::new())
+        }
+    }
+
     #[test]
     fn bad_judges_are_found_out() {
         let pairs = [Comparison::new("p", "a", "b"), Comparison::new("p", "b", "a")];
@@ -205,15 +215,6 @@ mod tests {
         let error = judge_pairs(&mut bad, &pairs).unwrap_err();
         assert_eq!(error.to_string(), "judge `bad` panicked: oh");
 
-        struct Short;
-        impl PairwiseJudge for Short {
-            fn name(&self) -> &'static str {
-                "short"
-            }
-            fn judge(&mut self, _: &[Comparison]) -> Result<Vec<Verdict>, JudgeError> {
-                Ok(Vec::new())
-            }
-        }
         let error = judge_pairs(&mut Short, &pairs).unwrap_err();
         assert_eq!(error.to_string(), "judge `short` returned 0 verdicts for 2 comparisons");
     }

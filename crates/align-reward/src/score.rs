@@ -95,13 +95,13 @@ impl ScoreSummary {
     #[must_use]
     pub fn of(scores: &[Score]) -> Self {
         let values: Vec<f64> = scores.iter().filter_map(Score::value).collect();
-        let scored = values.len();
-        let mean = (scored > 0).then(|| values.iter().sum::<f64>() / scored as f64);
-        let standard_deviation = mean.filter(|_| scored > 1).map(|mean| {
+        let count = values.len();
+        let mean = (count > 0).then(|| values.iter().sum::<f64>() / count as f64);
+        let standard_deviation = mean.filter(|_| count > 1).map(|mean| {
             let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-            (squares / (scored - 1) as f64).sqrt()
+            (squares / (count - 1) as f64).sqrt()
         });
-        Self { scored, unscored: scores.len() - scored, mean, standard_deviation }
+        Self { scored: count, unscored: scores.len() - count, mean, standard_deviation }
     }
 }
 

@@ -52,7 +52,9 @@ mod tests {
         #[test]
         fn moments_are_those_of_the_whole(values in prop::collection::vec(-1e3f64..1e3, 2..40)) {
             let mut moments = RunningMoments::default();
-            values.iter().for_each(|value| moments.push(*value));
+            for value in &values {
+                moments.push(*value);
+            }
             let mean = values.iter().sum::<f64>() / values.len() as f64;
             let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
             let deviation = (squares / (values.len() - 1) as f64).sqrt();

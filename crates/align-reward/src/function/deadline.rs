@@ -76,7 +76,7 @@ mod tests {
     fn a_reward_that_hangs_is_an_error() {
         let hangs = each_fn("hangs", |rollout: &Rollout| {
             if rollout.completion == "hang" {
-                thread::sleep(Duration::from_secs(60));
+                thread::sleep(Duration::from_mins(1));
             }
             1.0
         });
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn a_panic_is_caught_in_its_thread() {
         let bad = each_fn("bad", |_| -> f64 { panic!("oh") });
-        let mut reward = Deadline::new(Box::new(bad), Duration::from_secs(60));
+        let mut reward = Deadline::new(Box::new(bad), Duration::from_mins(1));
         let error = reward.score(&[Rollout::new("p", "a")]).unwrap_err();
         assert_eq!(error.to_string(), "reward `bad` panicked: oh");
     }

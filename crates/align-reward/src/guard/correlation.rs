@@ -91,6 +91,7 @@ pub fn bootstrap_pearson(
 
 /// Places in ascending order, counted from 1; equal values share the mean of theirs.
 #[must_use]
+#[allow(clippy::float_cmp, reason = "only equal values share a rank")]
 pub fn ranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&left, &right| values[left].total_cmp(&values[right]));
@@ -100,7 +101,7 @@ pub fn ranks(values: &[f64]) -> Vec<f64> {
         let value = values[order[start]];
         let equal = order[start..].iter().take_while(|&&index| values[index] == value).count().max(1);
         for &index in &order[start..start + equal] {
-            ranks[index] = start as f64 + (equal as f64 + 1.0) / 2.0;
+            ranks[index] = start as f64 + 0.5 * (equal as f64 + 1.0);
         }
         start += equal;
     }
@@ -173,7 +174,7 @@ mod tests {
         assert!((found - expected).abs() < 1e-6, "{found} {expected}");
     }
 
-    /// The expected values were computed with NumPy.
+    /// The expected values were computed with `numpy`.
     #[test]
     fn correlations_are_numpys() {
         let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];

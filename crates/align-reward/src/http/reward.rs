@@ -178,8 +178,10 @@ mod tests {
         Drop,
     }
 
+    type Server = thread::JoinHandle<(Vec<String>, Vec<TcpStream>)>;
+
     /// Serves one reply a connection; returns the address and, at the end, the bodies that came and what still hangs.
-    fn serve(replies: Vec<Reply>) -> (String, thread::JoinHandle<(Vec<String>, Vec<TcpStream>)>) {
+    fn serve(replies: Vec<Reply>) -> (String, Server) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/score", listener.local_addr().unwrap());
         let server = thread::spawn(move || {

@@ -38,7 +38,7 @@ pub enum Normalization {
 }
 
 impl Normalization {
-    /// What SQuAD's evaluation does.
+    /// What the evaluation of `SQuAD` does.
     pub const SQUAD: [Self; 4] = [Self::Case, Self::Punctuation, Self::Articles, Self::WhiteSpace];
 
     /// The text without this difference.

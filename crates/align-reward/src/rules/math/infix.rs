@@ -83,7 +83,7 @@ struct Parser<'t> {
     bars: usize,
 }
 
-impl<'t> Parser<'t> {
+impl Parser<'_> {
     fn sum(&mut self) -> Option<String> {
         let mut sum = self.product()?;
         loop {
@@ -268,19 +268,12 @@ impl<'t> Parser<'t> {
     fn variable(&mut self, name: &str) -> String {
         let mut variable = format!("v_{name}");
         if let Some(rest) = self.rest.strip_prefix('_') {
-            let index: &str = match rest.strip_prefix('{').and_then(|group| group.split_once('}')) {
-                Some((index, after)) => {
-                    self.rest = after;
-                    index
-                }
-                None => {
-                    let length = rest.chars().next().map_or(0, char::len_utf8);
-                    self.rest = &rest[length..];
-                    &rest[..length]
-                }
-            };
+            let group = rest.strip_prefix('{').and_then(|group| group.split_once('}'));
+            let (index, after) =
+                group.unwrap_or_else(|| rest.split_at(rest.chars().next().map_or(0, char::len_utf8)));
+            self.rest = after;
             variable.push('_');
-            variable.extend(index.chars().filter(|c| c.is_ascii_alphanumeric()));
+            variable.extend(index.chars().filter(char::is_ascii_alphanumeric));
         }
         variable
     }
