@@ -100,15 +100,16 @@ pub fn select(rollouts: &[Rollout], scores: &[Score], keep: Keep) -> Vec<usize> 
     kept
 }
 
-/// What best of `n` by one score is worth by another, from `N ≥ n` samples of one prompt: the expected `gold` of the sample with the
-/// highest `proxy` among `n` drawn without replacement.
+/// What best of `n` by one score is worth by another, from `N ≥ n` samples of one prompt: the expected `gold` of the
+/// sample with the highest `proxy` among `n` drawn without replacement.
 ///
 /// ```text
 /// Σ_{i=n..N} C(i−1, n−1) / C(N, n) · gold₍ᵢ₎        samples sorted by proxy, ascending
 /// ```
 ///
-/// Every subset of size `n` counts once, so the estimate is unbiased and has less variance than one draw of `n`. Samples with equal
-/// proxies share their weights. Rows are (proxy, gold). `None` if there are fewer than `n` samples.
+/// Every subset of size `n` counts once, so the estimate is unbiased and has less variance than one draw of `n`.
+/// Samples with equal proxies share their weights. Rows are (proxy, gold). `None` if there are fewer than `n`
+/// samples.
 ///
 /// # Source
 /// Nakano et al. 2021, [arXiv:2112.09332](https://arxiv.org/abs/2112.09332), appendix I; Gao et al. 2022,
@@ -146,12 +147,12 @@ pub fn best_of_n_estimate(samples: &[(f64, f64)], n: NonZeroUsize) -> Option<f64
 
 /// `ln n − (n − 1)/n`: how far, in nats, best of `n` is from the policy that it samples from, at most.
 ///
-/// It is the exact Kullback–Leibler divergence where no two samples are ever equal and no two scores tie, and an upper bound
-/// otherwise.
+/// It is the exact Kullback–Leibler divergence where no two samples are ever equal and no two scores tie, and an
+/// upper bound otherwise.
 ///
 /// # Source
-/// Stiennon et al. 2020, [arXiv:2009.01325](https://arxiv.org/abs/2009.01325), appendix G.3; that it is a bound: Beirami et al. 2024,
-/// [arXiv:2401.01879](https://arxiv.org/abs/2401.01879).
+/// Stiennon et al. 2020, [arXiv:2009.01325](https://arxiv.org/abs/2009.01325), appendix G.3; that it is a bound:
+/// Beirami et al. 2024, [arXiv:2401.01879](https://arxiv.org/abs/2401.01879).
 #[must_use]
 pub fn best_of_n_kl_bound(n: NonZeroUsize) -> f64 {
     let n = n.get() as f64;

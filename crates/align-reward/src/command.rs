@@ -1,10 +1,10 @@
 //! Programs that judge completions, such as the unit tests of generated code.
 //!
 //! # Safety of the machine
-//! What a model wrote is run. The program gets an empty directory, an empty environment but for what the configuration says, a group of
-//! processes of its own that is killed as a whole, and limits on time, memory, file sizes and output. That keeps accidents in
-//! bounds; it is no sandbox: files and network of the user who trains stay within reach. Run the trainer in a container if
-//! the completions may be hostile.
+//! What a model wrote is run. The program gets an empty directory, an empty environment but for what the
+//! configuration says, a group of processes of its own that is killed as a whole, and limits on time, memory, file
+//! sizes and output. That keeps accidents in bounds; it is no sandbox: files and network of the user who trains stay
+//! within reach. Run the trainer in a container if the completions may be hostile.
 
 #[cfg(all(feature = "command", unix))]
 mod process;
@@ -39,13 +39,15 @@ use crate::rules::AnswerFormat;
 pub struct CommandConfig {
     /// The program and its arguments; no shell is involved. It runs in a new, empty directory.
     pub program: Vec<String>,
-    /// How the part of the completion is found that the program gets; by default all of it. Where it is not found the score is 0.
+    /// How the part of the completion is found that the program gets; by default all of it. Where it is not found the
+    /// score is 0.
     #[serde(default)]
     pub answer: AnswerFormat,
     /// The file, in the program's directory, that holds the completion; standard input holds it too.
     #[serde(default = "completion_file")]
     pub completion_file: String,
-    /// Further files, by name, each with the column that it is written from; where a row has no such column it is unscored.
+    /// Further files, by name, each with the column that it is written from; where a row has no such column it is
+    /// unscored.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
     /// The program's environment; nothing is inherited. By default a `PATH` of the usual directories.
@@ -78,8 +80,8 @@ pub enum CommandVerdict {
     /// 1 if the exit status is 0, else 0.
     #[default]
     ExitStatus,
-    /// The number on the last line of standard output that is not empty, if the exit status is 0; otherwise, or where that line is no
-    /// number, the rollout is unscored.
+    /// The number on the last line of standard output that is not empty, if the exit status is 0; otherwise, or where
+    /// that line is no number, the rollout is unscored.
     LastLine,
 }
 

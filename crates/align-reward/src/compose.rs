@@ -1,6 +1,7 @@
 //! Rewards made of rewards.
 //!
-//! Wherever a part is unscored, so is the whole, with the part's name in the reason, unless a composition says otherwise.
+//! Wherever a part is unscored, so is the whole, with the part's name in the reason, unless a composition says
+//! otherwise.
 
 mod debias;
 mod fold;

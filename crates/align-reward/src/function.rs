@@ -18,7 +18,8 @@ use crate::{rollout::Rollout, score::Score};
 
 /// Scores finished rollouts: reward models, rules, judges, endpoints, compositions and closures.
 ///
-/// The whole batch is passed, so that a reward may compare the rollouts of one [group](Rollout::group); others simply map.
+/// The whole batch is passed, so that a reward may compare the rollouts of one [group](Rollout::group); others simply
+/// map.
 ///
 /// Call it through [`score_rollouts`], which does not trust it.
 pub trait RewardFn {
@@ -28,12 +29,12 @@ pub trait RewardFn {
     /// One score per rollout, in order.
     ///
     /// # Errors
-    /// If nothing can be scored, such as when an endpoint is down. A *wrong* answer is a low score, and a rollout of which
-    /// nothing can be said is [`Score::Unscored`].
+    /// If nothing can be scored, such as when an endpoint is down. A *wrong* answer is a low score, and a rollout of
+    /// which nothing can be said is [`Score::Unscored`].
     fn score(&mut self, rollouts: &[Rollout]) -> Result<Vec<Score>, RewardError>;
 
-    /// Everything that later scores depend on besides the rollouts, for a checkpoint; `null` without any. Rewards that hold
-    /// others must include their states.
+    /// Everything that later scores depend on besides the rollouts, for a checkpoint; `null` without any. Rewards
+    /// that hold others must include their states.
     fn state(&self) -> Value {
         Value::Null
     }
@@ -83,7 +84,8 @@ pub struct Scored {
 
 /// Scores rollouts with a reward that may be wrong: it may panic, return too few scores, or numbers that are none.
 ///
-/// Values that are not finite become [`Score::Unscored`] and are counted. Compositions call their parts in the same way.
+/// Values that are not finite become [`Score::Unscored`] and are counted. Compositions call their parts in the same
+/// way.
 ///
 /// # Errors
 /// What the reward says; [`RewardError::Panicked`]; [`RewardError::WrongCount`].

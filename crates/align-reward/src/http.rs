@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpConfig {
-    /// Its address. Credentials do not belong in run files: a reward that needs them is made by a program, with [headers](HttpConfig::headers).
+    /// Its address. Credentials do not belong in run files: a reward that needs them is made by a program, with
+    /// [headers](HttpConfig::headers).
     pub url: String,
     /// What it is called in logs.
     #[serde(default = "name")]
@@ -37,7 +38,8 @@ pub struct HttpConfig {
     /// How long a request may take from its beginning to the last byte of the answer.
     #[serde(default = "timeout_seconds")]
     pub timeout_seconds: Positive,
-    /// Attempts for each request; what failed is repeated where that can help: no connection, no answer in time, status 408, 429 or 5xx.
+    /// Attempts for each request; what failed is repeated where that can help: no connection, no answer in time,
+    /// status 408, 429 or 5xx.
     #[serde(default = "attempts")]
     pub attempts: NonZeroU32,
     /// The pause before the second attempt; it doubles from one to the next.

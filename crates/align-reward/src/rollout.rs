@@ -20,7 +20,8 @@ pub struct Rollout {
     pub prompt: Prompt,
     /// What was answered, without special tokens.
     pub completion: String,
-    /// The tokens of the completion as they were sampled; `None` where there never were any, such as for an answer from a file.
+    /// The tokens of the completion as they were sampled; `None` where there never were any, such as for an answer
+    /// from a file.
     pub tokens: Option<Vec<u32>>,
     /// Why the completion ended.
     pub finish: FinishReason,

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// What a reward says of a rollout.
 ///
-/// A wrong answer is a low value. A rollout of which nothing can be said is [`Score::Unscored`], and it stays so through every
-/// composition, selection and statistic of this crate: no number ever stands in for it.
+/// A wrong answer is a low value. A rollout of which nothing can be said is [`Score::Unscored`], and it stays so
+/// through every composition, selection and statistic of this crate: no number ever stands in for it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Score {

@@ -70,8 +70,8 @@ fn limit(command: &mut Command, limits: Limits) {
         }
         Ok(())
     };
-    // SAFETY: the closure runs between fork and exec, where only async-signal-safe functions may be called: it calls setrlimit alone,
-    // allocates nothing, takes no lock, and an error is built from the number that the system gave.
+    // SAFETY: the closure runs between fork and exec, where only async-signal-safe functions may be called: it calls
+    // setrlimit alone, allocates nothing, takes no lock, and an error is built from the number that the system gave.
     unsafe { command.pre_exec(set) };
 }
 

@@ -14,9 +14,9 @@ use crate::{
 
 /// `r − slope · (length − mean length)`, with the least-squares slope of the reward on the length.
 ///
-/// The residual is uncorrelated with length over the rollouts that the slope was fitted on and keeps their mean reward. Length may
-/// deserve some of the reward, when longer answers are better: what is taken away is the part that length predicts, deserved
-/// or not.
+/// The residual is uncorrelated with length over the rollouts that the slope was fitted on and keeps their mean
+/// reward. Length may deserve some of the reward, when longer answers are better: what is taken away is the part that
+/// length predicts, deserved or not.
 ///
 /// The regression runs over every rollout so far, the batch's own included, and is the reward's state;
 /// [`LengthDebiased::fitted`] takes one that was fitted before and leaves it as it is.

@@ -14,8 +14,8 @@ use crate::{
 
 /// A reward for the rollouts whose condition holds, and something else for the others.
 ///
-/// The reward is asked only about those: a judge behind a format check costs nothing for malformed completions. Where the condition is
-/// unscored, so is the whole.
+/// The reward is asked only about those: a judge behind a format check costs nothing for malformed completions. Where
+/// the condition is unscored, so is the whole.
 pub struct Gate {
     /// The condition, then the reward.
     parts: [BoxedReward; 2],

@@ -11,10 +11,12 @@ use crate::{
     score::Score,
 };
 
-/// `(r − mean) / (standard deviation + ε)`, with the mean and the deviation of every score so far, the batch's own included.
+/// `(r − mean) / (standard deviation + ε)`, with the mean and the deviation of every score so far, the batch's own
+/// included.
 ///
-/// A batch counts as a whole before any of its rollouts is scored, so their order does not matter. As long as there is no
-/// deviation (fewer than two scores, or all the same), rewards are only centred. The moments are the reward's state.
+/// A batch counts as a whole before any of its rollouts is scored, so their order does not matter. As long as there
+/// is no deviation (fewer than two scores, or all the same), rewards are only centred. The moments are the reward's
+/// state.
 pub struct Normalized {
     reward: BoxedReward,
     moments: RunningMoments,

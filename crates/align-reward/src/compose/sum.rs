@@ -17,7 +17,11 @@ use crate::{
 /// [`WeightedSum::parts`] gives the addends, for logs and for methods that normalise each before they are added.
 ///
 /// ```
-/// use align_reward::{compose::{MissingPart, WeightedPart, WeightedSum}, function::{each_fn, score_rollouts}, rollout::Rollout};
+/// use align_reward::{
+///     compose::{MissingPart, WeightedPart, WeightedSum},
+///     function::{each_fn, score_rollouts},
+///     rollout::Rollout,
+/// };
 ///
 /// let short = each_fn("short", |rollout: &Rollout| -(rollout.completion.len() as f64));
 /// let polite = each_fn("polite", |rollout: &Rollout| rollout.completion.contains("please"));
@@ -49,8 +53,8 @@ pub enum MissingPart {
     /// It is unscored.
     #[default]
     Unscored,
-    /// It gets the sum of the others, as in TRL, and is unscored only if all parts are. Such sums are comparable among rollouts
-    /// that lack the same part, such as those of one prompt in a mixture of tasks.
+    /// It gets the sum of the others, as in TRL, and is unscored only if all parts are. Such sums are comparable
+    /// among rollouts that lack the same part, such as those of one prompt in a mixture of tasks.
     LeaveOut,
 }
 

@@ -208,7 +208,7 @@ fn a_bad_part_is_found_out_inside() {
             match result {
                 Ok(scored) => assert_eq!(scored.scores, [Score::unscored("bad: bad gave NaN")]),
                 Err(error) => {
-                    assert!(!expected.is_empty() && error.to_string().contains(expected), "{error}")
+                    assert!(!expected.is_empty() && error.to_string().contains(expected), "{error}");
                 }
             }
         }

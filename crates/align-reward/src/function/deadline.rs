@@ -9,9 +9,9 @@ use crate::{rollout::Rollout, score::Score};
 
 /// Gives a reward so much time for a batch.
 ///
-/// The reward works in a thread of its own. One that exceeds its time cannot be stopped, only abandoned: the thread, and the
-/// reward with it, stay until it ends by itself, and every later call is an error. Commands and endpoints have time limits of
-/// their own that leave nothing behind.
+/// The reward works in a thread of its own. One that exceeds its time cannot be stopped, only abandoned: the thread,
+/// and the reward with it, stay until it ends by itself, and every later call is an error. Commands and endpoints
+/// have time limits of their own that leave nothing behind.
 pub struct Deadline {
     name: String,
     limit: Duration,

@@ -22,8 +22,8 @@ pub struct Agreement {
     pub interval: Interval,
 }
 
-/// Counts agreement by slice, in the order in which slices first appear: rows are a slice's name and whether the judge agrees, or
-/// `None` where it says nothing.
+/// Counts agreement by slice, in the order in which slices first appear: rows are a slice's name and whether the
+/// judge agrees, or `None` where it says nothing.
 ///
 /// ```
 /// use align_reward::guard::agreement_by_slice;

@@ -10,7 +10,8 @@ use super::{Interval, wilson_interval};
 /// How predicted probabilities compare with what happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// The expected calibration error: the mean distance between prediction and outcome over the bins, weighted by their sizes.
+    /// The expected calibration error: the mean distance between prediction and outcome over the bins, weighted by
+    /// their sizes.
     pub expected_error: f64,
     /// The largest such distance of any bin.
     pub maximal_error: f64,
@@ -39,9 +40,9 @@ pub struct ReliabilityBin {
 
 /// Compares predictions with outcomes, in bins of equal width.
 ///
-/// For a reward model, predictions are `σ(r_chosen − r_rejected)` turned so that they are at least one half, and an outcome is whether the
-/// model agrees with the label; or, keeping a random order within each pair, `P(a ≻ b)` and whether `a` was chosen.
-/// `None` without predictions.
+/// For a reward model, predictions are `σ(r_chosen − r_rejected)` turned so that they are at least one half, and an
+/// outcome is whether the model agrees with the label; or, keeping a random order within each pair, `P(a ≻ b)` and
+/// whether `a` was chosen. `None` without predictions.
 ///
 /// # Source
 /// Guo et al. 2017, *On Calibration of Modern Neural Networks*, [arXiv:1706.04599](https://arxiv.org/abs/1706.04599).

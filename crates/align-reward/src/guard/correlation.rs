@@ -54,10 +54,11 @@ pub fn spearman(x: &[f64], y: &[f64], confidence: ProperFraction) -> Option<Corr
     fisher(coefficient, x.len(), widening, confidence)
 }
 
-/// Pearson's correlation with a percentile bootstrap interval of so many resamples, which assumes nothing of the distribution.
+/// Pearson's correlation with a percentile bootstrap interval of so many resamples, which assumes nothing of the
+/// distribution.
 ///
-/// `None` with fewer than four pairs, where one side does not vary, or without resamples. Resamples in which one side does not vary are
-/// left out.
+/// `None` with fewer than four pairs, where one side does not vary, or without resamples. Resamples in which one side
+/// does not vary are left out.
 ///
 /// # Panics
 /// If the sides differ in length.

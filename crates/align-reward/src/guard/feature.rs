@@ -38,8 +38,8 @@ pub struct RewardAudit {
     pub features: Vec<Feature>,
     /// The confidence of the intervals.
     pub confidence: ProperFraction,
-    /// The size of a correlation that may be tolerated. A finding is one whose interval lies beyond it as a whole, so that few
-    /// rollouts raise no alarm.
+    /// The size of a correlation that may be tolerated. A finding is one whose interval lies beyond it as a whole, so
+    /// that few rollouts raise no alarm.
     pub tolerated: NonNegative,
 }
 

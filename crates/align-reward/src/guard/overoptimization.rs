@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OveroptimizationConfig {
-    /// For how many evaluations in a row the gold reward must lie below its best before the run is stopped; fewer are a warning. With
-    /// one evaluation, bad luck stops a run.
+    /// For how many evaluations in a row the gold reward must lie below its best before the run is stopped; fewer are
+    /// a warning. With one evaluation, bad luck stops a run.
     pub patience: NonZeroU32,
-    /// How far below its best the gold reward must lie to count as fallen, in standard errors of the difference. With 2, an evaluation
-    /// without any real difference counts as fallen one time in forty.
+    /// How far below its best the gold reward must lie to count as fallen, in standard errors of the difference. With
+    /// 2, an evaluation without any real difference counts as fallen one time in forty.
     pub standard_errors: NonNegative,
     /// The Kullback–Leibler divergence, in nats, beyond which a run is stopped whatever the rewards say.
     pub kl_budget: Option<Positive>,
@@ -61,7 +61,8 @@ pub enum Decision {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Alarm {
-    /// A number of the evaluation is not finite, or the divergence or the error is negative; the evaluation was not counted.
+    /// A number of the evaluation is not finite, or the divergence or the error is negative; the evaluation was not
+    /// counted.
     NotANumber,
     /// The policy is further from the reference than allowed.
     KlBudgetSpent,

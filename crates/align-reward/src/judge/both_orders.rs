@@ -6,8 +6,8 @@ use super::{Comparison, JudgeError, PairwiseJudge, Verdict, judge_pairs};
 
 /// Asks a judge in both orders and averages: `½ (P(a ≻ b) + 1 − P(b ≻ a))`.
 ///
-/// What the judge gives to the first place cancels out, and [`BothOrders::bias`] says how much it was. A pair that is unjudged in
-/// one order is unjudged.
+/// What the judge gives to the first place cancels out, and [`BothOrders::bias`] says how much it was. A pair that is
+/// unjudged in one order is unjudged.
 #[derive(Debug)]
 pub struct BothOrders<J> {
     judge: J,
@@ -32,8 +32,8 @@ pub struct PositionBias {
 }
 
 impl PositionBias {
-    /// The mean advantage of the first place: `mean of ½ (P(a ≻ b) + P(b ≻ a)) − ½`, from −½ to ½; 0 for a judge that does not look at the
-    /// order. `None` before the first pair.
+    /// The mean advantage of the first place: `mean of ½ (P(a ≻ b) + P(b ≻ a)) − ½`, from −½ to ½; 0 for a judge that
+    /// does not look at the order. `None` before the first pair.
     #[must_use]
     pub fn first_advantage(&self) -> Option<f64> {
         (self.judged > 0).then(|| self.excess / self.judged as f64)

@@ -13,8 +13,8 @@ use crate::{
 
 /// The Bradley–Terry judge of a reward: `P(a ≻ b) = σ((r_a − r_b) / scale)`.
 ///
-/// A reward model trained on preferences has the scale 1. Both answers are scored in one batch; where one of them is unscored, the
-/// pair is unjudged.
+/// A reward model trained on preferences has the scale 1. Both answers are scored in one batch; where one of them is
+/// unscored, the pair is unjudged.
 ///
 /// # Source
 /// Bradley and Terry 1952, *Rank Analysis of Incomplete Block Designs*.

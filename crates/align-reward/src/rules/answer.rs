@@ -34,8 +34,8 @@ pub enum Extraction {
     CodeBlock,
     /// The last number.
     LastNumber,
-    /// The first that there is of: a box, a line after `####`, a tag `answer`, what follows the last "answer is" or "answer:",
-    /// the last number, the whole text.
+    /// The first that there is of: a box, a line after `####`, a tag `answer`, what follows the last "answer is" or
+    /// "answer:", the last number, the whole text.
     Any,
 }
 
@@ -89,8 +89,8 @@ impl Extraction {
 }
 
 impl Truth {
-    /// Scores each rollout by comparing its answer with the right one: `compare` gets the right answer first, and an error of
-    /// it says that the right answer itself cannot be used. A completion without an answer is wrong.
+    /// Scores each rollout by comparing its answer with the right one: `compare` gets the right answer first, and an
+    /// error of it says that the right answer itself cannot be used. A completion without an answer is wrong.
     pub(super) fn judge(
         &self,
         answer: &AnswerFormat,

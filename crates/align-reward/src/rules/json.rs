@@ -19,7 +19,8 @@ use crate::{
 pub struct JsonSchemaConfig {
     /// The schema. References to other documents are not followed.
     pub schema: Value,
-    /// How the JSON is found in the completion; by default the last fenced block, or all of the completion where there is none.
+    /// How the JSON is found in the completion; by default the last fenced block, or all of the completion where
+    /// there is none.
     #[serde(default)]
     pub answer: Option<AnswerFormat>,
 }

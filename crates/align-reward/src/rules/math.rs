@@ -20,10 +20,11 @@ use crate::{
 
 /// 1 if the answer equals the right one as a mathematical expression, else 0.
 ///
-/// Both may be plain (`(x+1)^2`) or LaTeX (`\frac{1}{2}`, `\sqrt[3]{x}`, `2\pi r`); `x = 5` is 5; lists, tuples and intervals are
-/// compared entry by entry, `\{…\}` in any order. Expressions with variables are equal if their values are at points drawn
-/// from a fixed seed, so `(x+1)^2` and `x^2+2x+1` are; this cannot err in favour of a wrong answer but by a coincidence of eight numbers.
-/// What is no expression, such as `\text{Monday}`, is compared as text, upper and lower case alike.
+/// Both may be plain (`(x+1)^2`) or LaTeX (`\frac{1}{2}`, `\sqrt[3]{x}`, `2\pi r`); `x = 5` is 5; lists, tuples and
+/// intervals are compared entry by entry, `\{…\}` in any order. Expressions with variables are equal if their values
+/// are at points drawn from a fixed seed, so `(x+1)^2` and `x^2+2x+1` are; this cannot err in favour of a wrong
+/// answer but by a coincidence of eight numbers. What is no expression, such as `\text{Monday}`, is compared as text,
+/// upper and lower case alike.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MathEquality {

@@ -12,8 +12,8 @@ use crate::{
 
 /// 1 if the answer is the right number, else 0.
 ///
-/// Numbers are read by [`parse_number`]. A right answer that is no number leaves the row unscored; an answer that is no number is
-/// wrong.
+/// Numbers are read by [`parse_number`]. A right answer that is no number leaves the row unscored; an answer that is
+/// no number is wrong.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NumericEquality {

@@ -13,7 +13,8 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PatternConfig {
-    /// A regular expression of the crate regex: `(?s)` lets `.` match line ends, `(?i)` ignores case; there are no look-arounds.
+    /// A regular expression of the crate regex: `(?s)` lets `.` match line ends, `(?i)` ignores case; there are no
+    /// look-arounds.
     pub pattern: String,
     /// How much of the completion must match.
     #[serde(default)]

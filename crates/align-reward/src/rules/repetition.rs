@@ -11,7 +11,8 @@ use crate::{
     score::Score,
 };
 
-/// Minus the share of n-grams that occurred before: 0 without repetition, close to `−max_penalty` for one word said over and over.
+/// Minus the share of n-grams that occurred before: 0 without repetition, close to `−max_penalty` for one word said
+/// over and over.
 ///
 /// ```text
 /// R(y) = −max_penalty · (1 − unique n-grams / n-grams)
@@ -21,8 +22,8 @@ use crate::{
 ///
 /// # Source
 /// Yeo et al. 2025, *Demystifying Long Chain-of-Thought Reasoning in LLMs*, appendix C.2,
-/// [arXiv:2502.03373](https://arxiv.org/abs/2502.03373); TRL's `get_repetition_penalty_reward`, which gives the penalty as a
-/// negative number.
+/// [arXiv:2502.03373](https://arxiv.org/abs/2502.03373); TRL's `get_repetition_penalty_reward`, which gives the
+/// penalty as a negative number.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RepetitionPenalty {
