@@ -12,7 +12,10 @@
 #[cfg(feature = "http")]
 mod reward;
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::{
+    fmt,
+    num::{NonZeroU32, NonZeroUsize},
+};
 
 use align_model::number::Positive;
 #[cfg(feature = "http")]
@@ -20,7 +23,7 @@ pub use reward::HttpReward;
 use serde::{Deserialize, Serialize};
 
 /// Where the endpoint is, and how patient to be with it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpConfig {
     /// Its address. Credentials do not belong in run files: a reward that needs them is made by a program, with
@@ -29,7 +32,7 @@ pub struct HttpConfig {
     /// What it is called in logs.
     #[serde(default = "name")]
     pub name: String,
-    /// Sent along, such as `Authorization`; never written to a file.
+    /// Sent along, such as `Authorization`; never written to a file or shown.
     #[serde(skip)]
     pub headers: Vec<(String, String)>,
     /// Rollouts in a request.
@@ -45,6 +48,18 @@ pub struct HttpConfig {
     /// The pause before the second attempt; it doubles from one to the next.
     #[serde(default = "pause_seconds")]
     pub pause_seconds: Positive,
+}
+
+/// Shows the names of headers only: their values may be secrets.
+impl fmt::Debug for HttpConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, name, headers, batch_size, timeout_seconds, attempts, pause_seconds } = self;
+        let headers: Vec<&String> = headers.iter().map(|(name, _)| name).collect();
+        let mut debug = f.debug_struct("HttpConfig");
+        debug.field("url", url).field("name", name).field("headers", &headers);
+        debug.field("batch_size", batch_size).field("timeout_seconds", timeout_seconds);
+        debug.field("attempts", attempts).field("pause_seconds", pause_seconds).finish()
+    }
 }
 
 fn name() -> String {

@@ -15,5 +15,5 @@ pub use json::{JsonSchema, JsonSchemaConfig, SchemaError};
 pub use length::{CosineLength, CosineValues, Length, LengthUnit, SoftOverlongPunishment};
 pub use math::MathEquality;
 pub use number::{NumericEquality, parse_number};
-pub use pattern::{MatchMode, Pattern, PatternConfig, PatternError, ThinkFormat};
+pub use pattern::{Finished, MatchMode, Pattern, PatternConfig, PatternError, ThinkFormat};
 pub use repetition::{RepetitionPenalty, RepetitionUnit};

@@ -27,9 +27,9 @@ use crate::{
     function::{BoxedReward, RewardError},
     http::HttpConfig,
     rules::{
-        CosineLength, ExactMatch, JsonSchema, JsonSchemaConfig, Length, MathEquality, NumericEquality,
-        Pattern, PatternConfig, PatternError, RepetitionPenalty, SchemaError, SoftOverlongPunishment,
-        ThinkFormat,
+        CosineLength, ExactMatch, Finished, JsonSchema, JsonSchemaConfig, Length, MathEquality,
+        NumericEquality, Pattern, PatternConfig, PatternError, RepetitionPenalty, SchemaError,
+        SoftOverlongPunishment, ThinkFormat,
     },
 };
 
@@ -55,6 +55,8 @@ pub enum RewardSpec {
     Regex(PatternConfig),
     /// See [`ThinkFormat`].
     ThinkFormat(ThinkFormat),
+    /// See [`Finished`].
+    Finished(Finished),
     /// See [`JsonSchema`].
     JsonSchema(JsonSchemaConfig),
     /// See [`Length`].
@@ -144,6 +146,7 @@ impl RewardSpec {
             Self::Math(reward) => Box::new(reward.clone()),
             Self::Regex(config) => Box::new(Pattern::new(config)?),
             Self::ThinkFormat(reward) => Box::new(*reward),
+            Self::Finished(reward) => Box::new(*reward),
             Self::JsonSchema(config) => Box::new(JsonSchema::new(config)?),
             Self::Length(reward) => Box::new(*reward),
             Self::SoftOverlong(reward) => Box::new(reward.clone()),
@@ -234,6 +237,7 @@ mod tests {
             json!({"kind": "math", "answer": {"after": "</think>", "extract": "boxed"}}),
             json!({"kind": "regex", "pattern": "4", "matching": "anywhere"}),
             json!({"kind": "think_format"}),
+            json!({"kind": "finished"}),
             json!({"kind": "json_schema", "schema": {"type": "number"}}),
             inner.clone(),
             json!({"kind": "soft_overlong", "max_length": 8, "cache": 4, "unit": "characters"}),

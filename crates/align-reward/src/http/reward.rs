@@ -303,6 +303,15 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_not_shown() {
+        let mut config = reward("http://localhost", 1).config;
+        config.headers.push(("authorization".into(), "Bearer hush".into()));
+        let shown =
+            format!("{:?} {}", HttpReward::new(config.clone()), serde_json::to_string(&config).unwrap());
+        assert!(shown.contains("authorization") && !shown.contains("hush"), "{shown}");
+    }
+
+    #[test]
     fn a_score_that_is_no_number_is_unscored() {
         let (url, server) = serve(vec![Reply::Answer(200, r#"{"scores": [1e308, 2]}"#)]);
         assert_eq!(reward(&url, 1).score(&rollouts(2)).unwrap()[0], Score::Value(1e308));

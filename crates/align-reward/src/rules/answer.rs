@@ -187,7 +187,9 @@ fn after_phrase(text: &str) -> Option<&str> {
     static PHRASE: LazyLock<Option<Regex>> =
         LazyLock::new(|| Regex::new(r"(?i)\banswer\s*(?:is|:|=)\s*:?\s*([^\n]+)").ok());
     let found = PHRASE.as_ref()?.captures_iter(text).last()?.get(1)?;
-    let answer = found.as_str().trim().trim_end_matches('.').trim_matches('*').trim().trim_end_matches('.');
+    // What follows the sentence is no part of it.
+    let sentence = found.as_str().split(". ").next().unwrap_or_default();
+    let answer = sentence.trim().trim_end_matches('.').trim_matches('*').trim().trim_end_matches('.');
     (!answer.is_empty()).then_some(answer)
 }
 
@@ -262,6 +264,7 @@ mod tests {
         for (text, answer) in [
             (r"The answer is 3. \boxed{4}", Some("4")),
             ("The answer is **x + 1**.", Some("x + 1")),
+            ("The answer is 3.5. I hope this helps!", Some("3.5")),
             ("It costs 12 dollars", Some("12")),
             ("Monday", Some("Monday")),
             (" ", None),

@@ -85,11 +85,10 @@ impl MathEquality {
         }
         match (Expression::parse(right), Expression::parse(given)) {
             (Some(right), Some(given)) => self.equal_expressions(&right, &given),
-            (None, None) => {
+            _ => {
                 let text = |text: &str| clean::plain_text(text).to_lowercase();
                 !right.is_empty() && text(right) == text(given)
             }
-            _ => false,
         }
     }
 
@@ -214,6 +213,19 @@ mod tests {
             ("x²", "x*x"),
             ("3 × 4", "12"),
             ("2**3", "8"),
+            (r"\text{(B)}", "B"),
+            (r"x \in [-2, 7]", "[-2,7]"),
+            (r"(-\infty, 2)\cup(3, \infty)", r"(-\infty,2) \cup (3,\infty)"),
+            (r"3 \pm \sqrt{2}", r"3\pm\sqrt{2}"),
+            ("5!", "120"),
+            (r"\binom{5}{2}", "10"),
+            (r"5 \times 10^{6}", "5000000"),
+            (r"\frac{9 \sqrt{3}}{4}", r"\frac{9}{4}\sqrt3"),
+            (r"137 \frac{1}{2}", "137.5"),
+            (r"6\pi\text{ square units}", r"6\pi"),
+            (r"3-2i", "-2i+3"),
+            (r"\$18.90", "18.9"),
+            ("3, 5, 7", "3,5,7"),
         ] {
             assert!(equal(right, given), "{right} and {given}: {:?}", infix::to_infix(given));
             assert!(equal(given, right), "{given} and {right}");
@@ -239,6 +251,9 @@ mod tests {
             ("1/0", "2/0"),
             ("5", "5)"),
             ("5", "\\frac{5"),
+            ("5", "x!"),
+            ("B", r"\text{(C)}"),
+            ("Monday", "Mon day is not"),
         ] {
             assert!(!equal(right, given), "{right} and {given}");
         }
@@ -251,6 +266,27 @@ mod tests {
         assert!(!equal("1", &"-".repeat(100_000)));
         assert!(!equal("1", &"{\\frac".repeat(10_000)));
         assert!(!equal("1", &"x^".repeat(500)));
+    }
+
+    /// The examples of TRL's documentation.
+    #[test]
+    fn trls_examples_have_trls_rewards() {
+        let scores = |reward: &mut MathEquality, completions: &[&str]| -> Vec<Option<f64>> {
+            let rollout = |text: &&str| Rollout::new("p", *text).with_column("solution", r"\frac{1}{3}");
+            let rollouts: Vec<Rollout> = completions.iter().map(rollout).collect();
+            reward.score(&rollouts).unwrap().iter().map(Score::value).collect()
+        };
+        let truth = Truth { column: "solution".into(), ..Truth::default() };
+        let mut accuracy = MathEquality { truth, ..MathEquality::default() };
+        let boxed = [r"My answer is \boxed{\frac{1}{3}}", r"My answer is \boxed{\frac{1}{2}}"];
+        assert_eq!(scores(&mut accuracy, &boxed), [Some(1.0), Some(0.0)]);
+        accuracy.answer.after = Some("</think>".into());
+        let reasoned = [
+            r"<think> Reasoning content </think> The final answer is \boxed{\frac{1}{3}}",
+            r"<think> Reasoning content </think> The final answer is \boxed{\frac{1}{2}}",
+            r"<think> Reasoning content with partial answers \boxed{\frac{1}{3}} but no final answer",
+        ];
+        assert_eq!(scores(&mut accuracy, &reasoned), [Some(1.0), Some(0.0), Some(0.0)]);
     }
 
     #[test]

@@ -12,8 +12,9 @@ use crate::{
 
 /// 1 if the answer is the right number, else 0.
 ///
-/// Numbers are read by [`parse_number`]. A right answer that is no number leaves the row unscored; an answer that is
-/// no number is wrong.
+/// Numbers are read by [`parse_number`]; of `6 * 7 = 42` what follows the last equals sign counts, and of a text that
+/// holds one number and words, such as `$42 a week`, that number. A right answer that is no number leaves the row
+/// unscored; an answer that is no number is wrong.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NumericEquality {
@@ -46,12 +47,23 @@ impl RewardFn for NumericEquality {
     fn score(&mut self, rollouts: &[Rollout]) -> Result<Vec<Score>, RewardError> {
         let compare = |truth: &str, answer: &str| {
             let right =
-                parse_number(truth).ok_or_else(|| format!("the right answer `{truth}` is no number"))?;
+                the_number(truth).ok_or_else(|| format!("the right answer `{truth}` is no number"))?;
             let allowed = self.absolute_tolerance.get().max(self.relative_tolerance.get() * right.abs());
-            Ok(parse_number(answer).is_some_and(|given| (given - right).abs() <= allowed))
+            Ok(the_number(answer).is_some_and(|given| (given - right).abs() <= allowed))
         };
         Ok(self.truth.judge(&self.answer, rollouts, compare))
     }
+}
+
+/// The number that an answer gives.
+fn the_number(text: &str) -> Option<f64> {
+    let text = text.rsplit('=').next().unwrap_or_default();
+    parse_number(text).or_else(|| {
+        let last = Extraction::LastNumber.find(text)?;
+        let before = &text[..text.rfind(last)?];
+        // Of several numbers none is the answer.
+        Extraction::LastNumber.find(before).is_none().then(|| parse_number(last))?
+    })
 }
 
 /// The number that a text is: `1,234.5`, `-3/4`, `1 1/2`, `50%` (which is 0.5), `$12`, `2e-3`, `\frac{3}{4}`.
@@ -193,6 +205,10 @@ mod tests {
             ("0.5", r"\boxed{\frac{1}{2}}", true),
             ("3", "3.1", false),
             ("3", "three", false),
+            ("42", "The answer is $42 a week.", true),
+            ("42", "The answer is 6 * 7 = 42", true),
+            ("42", "The answer is 42 or 43", false),
+            ("0.42", "The answer is 42% of it", true),
         ] {
             assert_eq!(score(truth, completion), Score::from(right), "{truth} {completion}");
         }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     function::{RewardError, RewardFn},
-    rollout::Rollout,
+    rollout::{FinishReason, Rollout},
     score::Score,
 };
 
@@ -102,9 +102,38 @@ impl RewardFn for ThinkFormat {
     }
 }
 
+/// 1 if the model ended the completion itself, 0 if there was no room for more; what was cancelled is unscored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Finished {}
+
+impl RewardFn for Finished {
+    fn name(&self) -> &'static str {
+        "finished"
+    }
+
+    fn score(&mut self, rollouts: &[Rollout]) -> Result<Vec<Score>, RewardError> {
+        let score = |rollout: &Rollout| match rollout.finish {
+            FinishReason::Stop => Score::from(true),
+            FinishReason::Length => Score::from(false),
+            FinishReason::Cancelled => Score::unscored("the completion was cancelled"),
+        };
+        Ok(rollouts.iter().map(score).collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_of_its_own_is_rewarded() {
+        let ended = |finish| Rollout::new("p", "c").finished(finish);
+        let rollouts = [FinishReason::Stop, FinishReason::Length, FinishReason::Cancelled].map(ended);
+        let scores = Finished::default().score(&rollouts).unwrap();
+        assert_eq!(scores[..2], [Score::Value(1.0), Score::Value(0.0)]);
+        assert!(scores[2].is_unscored());
+    }
 
     fn values(reward: &mut dyn RewardFn, texts: &[&str]) -> Vec<f64> {
         let rollouts: Vec<Rollout> = texts.iter().map(|text| Rollout::new("p", *text)).collect();

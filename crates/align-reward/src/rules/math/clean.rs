@@ -78,9 +78,9 @@ pub(super) fn clean(text: &str) -> String {
     text.trim().trim_end_matches(['.', ',', ';']).trim().to_string()
 }
 
-/// Of `x = 5` or `f(x) = 5`, the 5.
+/// Of `x = 5`, `f(x) = 5` or `x \in 5`, the 5.
 pub(super) fn right_side(text: &str) -> &str {
-    let Some((left, right)) = text.split_once('=') else { return text };
+    let Some((left, right)) = text.split_once('=').or_else(|| text.split_once("\\in ")) else { return text };
     let left = left.trim();
     let named = left.chars().next().is_some_and(char::is_alphabetic) || left.starts_with('\\');
     let short = left.chars().filter(|c| c.is_alphabetic()).count() <= 3;
@@ -105,14 +105,16 @@ pub(super) fn split_list(text: &str) -> Option<List<'_>> {
     Some(List { brackets, entries })
 }
 
-/// Words without their commands.
+/// Words without their commands, spaces and the brackets around them.
 pub(super) fn plain_text(text: &str) -> String {
     let mut text = text.to_string();
     for command in WORDS {
         text = text.replace(command, "");
     }
-    let plain: String = text.chars().filter(|c| !['{', '}', '\\'].contains(c)).collect();
-    plain.split_whitespace().collect::<Vec<_>>().join(" ")
+    let plain: String =
+        text.chars().filter(|c| !['{', '}', '\\'].contains(c) && !c.is_whitespace()).collect();
+    let inside = plain.strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
+    inside.filter(|inside| !inside.contains(['(', ')'])).unwrap_or(&plain).to_string()
 }
 
 /// Replaces a command that is not merely the beginning of a longer one.

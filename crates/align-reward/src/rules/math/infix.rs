@@ -132,8 +132,13 @@ impl Parser<'_> {
     }
 
     fn power(&mut self) -> Option<String> {
-        let base = self.atom()?;
-        let base = if self.take("%") { format!("({base}/100)") } else { base };
+        let mut base = self.atom()?;
+        if self.take("!") {
+            base = literal_of(factorial(whole(&base)?)?);
+        }
+        if self.take("%") {
+            base = format!("({base}/100)");
+        }
         match self.exponent()? {
             Some(exponent) => Some(format!("({base}^{exponent})")),
             None => Some(base),
@@ -223,6 +228,11 @@ impl Parser<'_> {
             "frac" => {
                 let (above, below) = (self.argument()?, self.argument()?);
                 Some(format!("({above}/{below})"))
+            }
+            "binom" => {
+                let (n, k) = (whole(&self.argument()?)?, whole(&self.argument()?)?);
+                let chosen = factorial(n)? / (factorial(k)? * factorial(n.checked_sub(k)?)?);
+                Some(literal_of(chosen.round()))
             }
             "pi" => Some("PI".into()),
             "sqrt" => self.root(),
@@ -353,6 +363,15 @@ impl Parser<'_> {
     }
 }
 
+/// A literal that is a whole number, as small as a factorial can take.
+fn whole(literal: &str) -> Option<u32> {
+    literal.parse().ok().filter(|number| *number <= 170)
+}
+
+fn factorial(number: u32) -> Option<f64> {
+    Some((1..=number).map(f64::from).product::<f64>()).filter(|value| value.is_finite())
+}
+
 /// A number as exmex reads it: digits, without an exponent.
 fn literal_of(value: f64) -> String {
     format!("{value}")
@@ -386,9 +405,22 @@ mod tests {
 
     #[test]
     fn what_is_no_expression_is_refused() {
-        for text in
-            ["", "()", "1+", "x^", "(1", "1)", r"\foo", r"\frac{1}", "5!", "Monday", "a<b", "|x", "1 = 1"]
-        {
+        for text in [
+            "",
+            "()",
+            "1+",
+            "x^",
+            "(1",
+            "1)",
+            r"\foo",
+            r"\frac{1}",
+            "x!",
+            "5!!",
+            "Monday",
+            "a<b",
+            "|x",
+            "1 = 1",
+        ] {
             assert_eq!(to_infix(text), None, "{text}");
         }
     }
