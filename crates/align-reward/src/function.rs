@@ -3,6 +3,7 @@
 mod closure;
 mod deadline;
 mod error;
+mod sequence;
 
 use std::{
     any::Any,
@@ -12,6 +13,7 @@ use std::{
 pub use closure::{BatchFn, EachFn, batch_fn, each_fn};
 pub use deadline::Deadline;
 pub use error::RewardError;
+pub use sequence::{SequenceFn, sequence_fn};
 use serde_json::Value;
 
 use crate::{rollout::Rollout, score::Score};

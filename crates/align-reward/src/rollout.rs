@@ -94,6 +94,15 @@ impl Rollout {
         self
     }
 
+    /// The conversation with the completion as the assistant's answer, for a chat template; `None` where the prompt
+    /// is a text.
+    #[must_use]
+    pub fn conversation(&self) -> Option<Vec<Message>> {
+        let Prompt::Messages(messages) = &self.prompt else { return None };
+        let answer = Message::assistant(self.completion.as_str());
+        Some(messages.iter().cloned().chain([answer]).collect())
+    }
+
     /// A column as text; numbers and booleans are written out.
     ///
     /// # Errors
@@ -175,5 +184,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<Rollout>(&text).unwrap(), rollout);
         assert!(text.contains(r#""finish":"length""#), "{text}");
         assert_eq!(rollout.prompt.text(), "Be brief.\nHi!");
+        assert_eq!(rollout.conversation().unwrap().last(), Some(&Message::assistant("Hello!")));
+        assert_eq!(Rollout::new("p", "c").conversation(), None);
     }
 }

@@ -56,8 +56,9 @@ pub(super) fn run(mut command: Command, input: &Path, limits: Limits) -> io::Res
 /// Makes the child set its own limits before it becomes the program.
 #[allow(unsafe_code)]
 fn limit(command: &mut Command, limits: Limits) {
-    // A process that blocks its signals still runs out of processor time.
-    let seconds = limits.timeout.as_secs() + 2;
+    // A process that leaves its group is not killed with it, but shall not compute for ever. The time of all its threads
+    // counts, hence the factor.
+    let seconds = limits.timeout.as_secs().saturating_add(1).saturating_mul(64);
     let set = move || {
         let bounds = [
             (Resource::RLIMIT_AS, limits.memory_bytes),

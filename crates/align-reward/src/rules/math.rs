@@ -83,13 +83,11 @@ impl MathEquality {
         if let (Some(right), Some(given)) = (parse_number(right), parse_number(given)) {
             return self.close(right, given);
         }
-        match (Expression::parse(right), Expression::parse(given)) {
-            (Some(right), Some(given)) => self.equal_expressions(&right, &given),
-            _ => {
-                let text = |text: &str| clean::plain_text(text).to_lowercase();
-                !right.is_empty() && text(right) == text(given)
-            }
+        if let (Some(right), Some(given)) = (Expression::parse(right), Expression::parse(given)) {
+            return self.equal_expressions(&right, &given);
         }
+        let text = |text: &str| clean::plain_text(text).to_lowercase();
+        !right.is_empty() && text(right) == text(given)
     }
 
     fn equal_expressions(&self, right: &Expression, given: &Expression) -> bool {
