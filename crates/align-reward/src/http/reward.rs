@@ -227,7 +227,7 @@ mod tests {
 
     fn reward(url: &str, attempts: u32) -> HttpReward {
         let json = serde_json::json!({
-            "url": url, "attempts": attempts, "pause_seconds": 0.01, "timeout_seconds": 0.5, "batch_size": 2,
+            "url": url, "attempts": attempts, "pause_seconds": 0.01, "timeout_seconds": 2.0, "batch_size": 2,
         });
         HttpReward::new(serde_json::from_value(json).unwrap())
     }
