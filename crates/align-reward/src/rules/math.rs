@@ -303,6 +303,14 @@ mod tests {
         }
 
         #[test]
+        fn no_text_is_too_odd(text in prop_oneof![r"\PC{0,30}", r"(boxed|\\|\{|−|½|²|answer is|=|\\in |\\text\{|1,2){0,12}"]) {
+            let mut reward = MathEquality::default();
+            let rollout = Rollout::new("p", text.as_str()).with_column("answer", text.as_str());
+            let _ = reward.score(std::slice::from_ref(&rollout)).unwrap();
+            let _ = super::super::NumericEquality::default().score(&[rollout]).unwrap();
+        }
+
+        #[test]
         fn rearranged_sums_are_equal(a in -9i32..9, b in -9i32..9, c in 1i32..9) {
             let left = format!("({a})x^2+({b})x-{c}/7");
             let right = format!(r"x\left({b}+{a}\cdot x\right)-\frac{{{c}}}{{7}}");
