@@ -12,6 +12,15 @@ pub(crate) struct Prompted<'a> {
     pub(crate) completions: Vec<&'a [u32]>,
 }
 
+/// What becomes of prompts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Prompts {
+    /// Whether the model can compute one once for several completions.
+    pub(crate) are_shared: bool,
+    /// Whether their tokens are targets.
+    pub(crate) are_read: bool,
+}
+
 /// A batch and where in its targets each completion lies.
 #[derive(Debug)]
 pub(crate) struct Layout {
@@ -24,9 +33,8 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Lays `items` out; a prompt is computed once if the model `shares` prompts. Completions are targets, and prompts
-    /// where `reads_prompts`.
-    pub(crate) fn new(items: &[Prompted<'_>], shares: bool, reads_prompts: bool) -> Self {
+    /// Lays `items` out. Completions are targets.
+    pub(crate) fn new(items: &[Prompted<'_>], Prompts { are_shared, are_read }: Prompts) -> Self {
         let (mut batch, mut marks) = (TokenBatch::default(), Vec::new());
         let (mut completions, mut prompts, mut end) = (Vec::new(), Vec::new(), 0);
         let mut next = |length: usize| {
@@ -36,17 +44,17 @@ impl Layout {
         for Prompted { prompt, completions: of_prompt } in items {
             // A first token is never predicted.
             let unpredicted = usize::from(prompt.is_empty());
-            prompts.push(next(if reads_prompts { prompt.len().saturating_sub(1) } else { 0 }));
+            prompts.push(next(if are_read { prompt.len().saturating_sub(1) } else { 0 }));
             completions.extend(of_prompt.iter().map(|completion| next(completion.len() - unpredicted)));
-            if shares && !prompt.is_empty() && of_prompt.len() > 1 {
+            if are_shared && !prompt.is_empty() && of_prompt.len() > 1 {
                 batch.push_sharing(prompt, of_prompt);
-                marks.resize(marks.len() + prompt.len(), reads_prompts);
+                marks.resize(marks.len() + prompt.len(), are_read);
                 marks.resize(batch.tokens().len(), true);
                 continue;
             }
             for (index, completion) in of_prompt.iter().enumerate() {
                 batch.push(&[prompt, *completion].concat(), 0);
-                marks.resize(marks.len() + prompt.len(), reads_prompts && index == 0);
+                marks.resize(marks.len() + prompt.len(), are_read && index == 0);
                 marks.resize(batch.tokens().len(), true);
             }
         }
@@ -122,9 +130,9 @@ mod tests {
             Prompted { prompt: &[1, 2, 3], completions: vec![&[4, 5], &[6]] },
             Prompted { prompt: &[], completions: vec![&[7, 8], &[9, 1, 2]] },
         ];
-        for reads_prompts in [false, true] {
-            let shared = Layout::new(&items, true, reads_prompts);
-            let separate = Layout::new(&items, false, reads_prompts);
+        for are_read in [false, true] {
+            let shared = Layout::new(&items, Prompts { are_shared: true, are_read });
+            let separate = Layout::new(&items, Prompts { are_shared: false, are_read });
             assert_eq!(shared.targets.tokens(), separate.targets.tokens());
             assert_eq!(shared.completions, separate.completions);
             assert_eq!(shared.prompts, separate.prompts);
@@ -134,7 +142,7 @@ mod tests {
                 [vec![4, 5], vec![6], vec![8], vec![1, 2]]
             );
         }
-        let layout = Layout::new(&items, true, true);
+        let layout = Layout::new(&items, Prompts { are_shared: true, are_read: true });
         assert_eq!(layout.targets.tokens()[layout.prompts[0].clone()], [2, 3]);
         let values = vector([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0], &Device::flex());
         let read = |t: Tensor<1>| t.into_data().iter::<f32>().collect::<Vec<_>>();

@@ -17,7 +17,7 @@ use burn::{
 use crate::{
     config::{DpoConfig, PairWeighting, PreferenceConfigError},
     error::PreferenceError,
-    layout::{Layout, Prompted, like, vector},
+    layout::{Layout, Prompted, Prompts, like, vector},
     learner::Learner,
     loss::{Desensitized, LengthDesensitization, Likelihoods, PairLogProbs, StepTotals, policy_weights},
     objective::{Objective, PairScores},
@@ -148,13 +148,12 @@ impl<M: CausalLm> DpoTrainer<M> {
                 let pass = self.pass(part);
                 let scores = pass.scores();
                 let pairs = self.pair_scores(part, &scores);
-                let loss = match given {
-                    Some(given) => given.toward(&pairs.log_probs),
-                    None => {
-                        let loss = self.settings.objective.share(&pairs, totals) * share;
-                        measured.losses.push(loss.clone().detach());
-                        loss
-                    }
+                let loss = if let Some(given) = given {
+                    given.toward(&pairs.log_probs)
+                } else {
+                    let loss = self.settings.objective.share(&pairs, totals) * share;
+                    measured.losses.push(loss.clone().detach());
+                    loss
                 };
                 measured.add(&part.layout, &scores, &pairs);
                 gradients.accumulate(self.model(), pass.backward(loss, &scores));
@@ -188,7 +187,8 @@ impl<M: CausalLm> DpoTrainer<M> {
             .map(|pair| Prompted { prompt: &pair.prompt, completions: vec![&pair.chosen, &pair.rejected] })
             .collect();
         let model = self.model();
-        let layout = Layout::new(&items, model.shares_prompts(), self.settings.objective.reads_prompts());
+        let are_read = self.settings.objective.reads_prompts();
+        let layout = Layout::new(&items, Prompts { are_shared: model.shares_prompts(), are_read });
         let reference = self.anchor.log_probs(&layout, &items, model)?;
         let dropout = Some(DropoutSeed::of(&[self.settings.seed, self.learner.made(), index]));
         let options = PassOptions { recompute: self.settings.recompute, dropout };
@@ -227,14 +227,14 @@ impl<M: CausalLm> DpoTrainer<M> {
             log_probs: log_probs.chosen_log_likelihood(),
             tokens: log_probs.chosen_tokens.clone(),
         };
-        let scores = PairScores { log_probs, likelihoods, weights: None };
-        let loss = self.settings.objective.share(&scores, totals) * share;
+        let leaves = PairScores { log_probs, likelihoods, weights: None };
+        let loss = self.settings.objective.share(&leaves, totals) * share;
         let mut gradients = loss.clone().backward();
         let mut take = |leaf: &Tensor<1>| {
             let found = leaf.grad_remove(&mut gradients);
             found.unwrap_or_else(|| leaf.clone().inner().zeros_like())
         };
-        let PairLogProbs { policy_chosen, policy_rejected, unweighted_chosen, .. } = &scores.log_probs;
+        let PairLogProbs { policy_chosen, policy_rejected, unweighted_chosen, .. } = &leaves.log_probs;
         let (chosen, rejected) = (take(policy_chosen), take(policy_rejected));
         let unweighted = unweighted_chosen.as_ref().map(take);
         let mut start = 0;

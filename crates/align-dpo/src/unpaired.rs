@@ -18,7 +18,7 @@ use burn::{
 use crate::{
     config::{KtoConfig, PreferenceConfigError},
     error::PreferenceError,
-    layout::{Layout, Prompted, like, plain, vector},
+    layout::{Layout, Prompted, Prompts, like, plain, vector},
     learner::Learner,
     loss::{Baseline, RunningMean, UnpairedLogProbs, UnpairedLoss, kto_baseline},
     reference::{Anchor, Reference},
@@ -192,7 +192,8 @@ impl<M: CausalLm> KtoTrainer<M> {
 
     /// Items laid out, and the reference's sums of their completions, without a graph. `[completions]`
     fn ask_reference(&self, items: &[Prompted<'_>]) -> Result<(Layout, Tensor<1>), PreferenceError> {
-        let layout = Layout::new(items, self.model().shares_prompts(), false);
+        let layout =
+            Layout::new(items, Prompts { are_shared: self.model().shares_prompts(), are_read: false });
         let values = self.anchor.log_probs(&layout, items, self.model())?;
         let values = values.unwrap_or_else(|| unreachable!("the trainer was made with a reference"));
         let sums = layout.sums(&values, |_, _| 1.0);

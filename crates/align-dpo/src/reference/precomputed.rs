@@ -10,7 +10,7 @@ use align_model::{
 use burn::tensor::{Device, Tensor};
 use sha2::{Digest, Sha256};
 
-use crate::layout::{Layout, Prompted, vector};
+use crate::layout::{Layout, Prompted, Prompts, vector};
 
 /// Log-probabilities of completions' tokens under a reference policy, found by prompt and completion.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -76,7 +76,8 @@ impl ReferenceLogProbs {
     fn compute<M: CausalLm>(reference: &M, items: &[Prompted<'_>], micro_batch_size: NonZeroUsize) -> Self {
         let mut known = Self::default();
         for items in items.chunks(micro_batch_size.get()) {
-            let layout = Layout::new(items, reference.shares_prompts(), false);
+            let layout =
+                Layout::new(items, Prompts { are_shared: reference.shares_prompts(), are_read: false });
             let values = token_log_probs(reference, &layout.batch, &layout.targets).values;
             let values: Vec<f32> = values.into_data().iter::<f32>().collect();
             for (range, key) in layout.completions.iter().zip(keys(items)) {

@@ -18,6 +18,7 @@ fn generation(samples: usize, seed: u64) -> GenerationConfig {
 }
 
 /// Smaller tokens are better.
+#[allow(clippy::unnecessary_wraps, reason = "judges may fail")]
 fn judge(duels: &[Duel<'_>]) -> Result<Vec<Option<f64>>, Infallible> {
     let sum = |tokens: &[u32]| tokens.iter().sum::<u32>();
     Ok(duels.iter().map(|duel| Some(f64::from(u8::from(sum(duel.a) < sum(duel.b))))).collect())

@@ -122,7 +122,7 @@ fn groups_are_averaged() {
         let trainer = DpoTrainer::new(model.clone(), Reference::Model(model.valid()), config, 1).unwrap();
         trainer.gradients(pairs).unwrap().1.loss()
     };
-    let expected = (loss(&whole, &all[..2]) + loss(&whole, &all[2..])) / 2.0;
+    let expected = f64::midpoint(loss(&whole, &all[..2]), loss(&whole, &all[2..]));
     assert!((loss(&grouped, &all) - expected).abs() < 1e-5 * expected);
     assert!((loss(&whole, &all) - expected).abs() > 1e-4 * expected);
 }
@@ -234,7 +234,7 @@ fn an_identical_pair_teaches_nothing_and_is_counted() {
 fn each_slice_has_its_own_measurements() {
     let report = under_way(&config(Objective::default(), 4)).step(pairs(4).as_slice()).unwrap();
     let of = |name: &str| report.get(name).unwrap();
-    let mean = (of("rewards/margins/even") + of("rewards/margins/odd")) / 2.0;
+    let mean = f64::midpoint(of("rewards/margins/even"), of("rewards/margins/odd"));
     assert!((of("rewards/margins") - mean).abs() < 1e-9);
     assert_eq!(report.named_metrics().len(), 4);
 }
