@@ -18,7 +18,7 @@ use burn::tensor::{Int, Tensor, activation::log_softmax};
 /// - result: `[steps]`; nothing is reduced
 ///
 /// # Gradient
-/// Flows through `logits`: softmax(z) − 1_y.
+/// Flows through `logits`: `softmax(z) − 1_y`.
 #[must_use]
 pub fn class_loss(logits: Tensor<2>, classes: Tensor<1, Int>) -> Tensor<1> {
     -log_softmax(logits, 1).gather(1, classes.unsqueeze_dim(1)).squeeze_dim::<1>(1)

@@ -54,7 +54,7 @@ pub fn binary_cross_entropy_loss(scores: Tensor<1>, ratings: Tensor<1>) -> Tenso
 /// with σ(θ) = 0 below the first threshold and 1 above the last. The second form does not cancel.
 ///
 /// # Source
-/// McCullagh 1980, *Regression Models for Ordinal Data*; the cumulative-link model of Pedregosa, Bach and Gramfort 2014,
+/// `McCullagh` 1980, *Regression Models for Ordinal Data*; the cumulative-link model of Pedregosa, Bach and Gramfort 2014,
 /// [arXiv:1408.2327](https://arxiv.org/abs/1408.2327).
 ///
 /// # Shapes

@@ -142,10 +142,10 @@ pub(super) fn check_rated(
 }
 
 /// `scores`: `[responses, 1]`.
-pub(super) fn graded_sum(head: &ScoreHead, scores: Tensor<2>, graded: &[GradedExample]) -> Tensor<1> {
+pub(super) fn graded_sum(head: &ScoreHead, scores: Tensor<2>, examples: &[GradedExample]) -> Tensor<1> {
     let device = scores.device().without_autodiff();
-    let grades: Vec<i32> = graded.iter().map(|example| example.grade as i32).collect();
-    let grades = Tensor::from_data(TensorData::new(grades, [graded.len()]), &device);
+    let grades: Vec<i32> = examples.iter().map(|example| example.grade as i32).collect();
+    let grades = Tensor::from_data(TensorData::new(grades, [examples.len()]), &device);
     let scores = scores.squeeze_dim::<1>(1);
     match head.thresholds() {
         Some(thresholds) => cumulative_logit_loss(scores, thresholds, grades).sum(),
@@ -153,13 +153,13 @@ pub(super) fn graded_sum(head: &ScoreHead, scores: Tensor<2>, graded: &[GradedEx
     }
 }
 
-pub(super) fn check_graded(graded: &[GradedExample], grades: usize) -> Result<(), RewardTrainingError> {
-    match graded.iter().position(|example| example.grade >= grades) {
+pub(super) fn check_graded(examples: &[GradedExample], grades: usize) -> Result<(), RewardTrainingError> {
+    match examples.iter().position(|example| example.grade >= grades) {
         None => Ok(()),
         Some(index) => Err(RewardTrainingError::Value {
             index,
             what: "the grade",
-            value: graded[index].grade as f64,
+            value: examples[index].grade as f64,
             expected: format!("a number from 0 to {}", grades - 1),
         }),
     }
