@@ -54,7 +54,9 @@ fn margins_can_be_left_alone() {
     let mut partly = pairs();
     partly[3].margin = None;
     let ignored = trainer(1, ignoring(Margins::Ignore)).step(&partly[..]).unwrap();
-    partly.iter_mut().for_each(|pair| pair.margin = None);
+    for pair in &mut partly {
+        pair.margin = None;
+    }
     let without = trainer(1, ignoring(Margins::Use)).step(&partly[..]).unwrap();
     assert_eq!(ignored, without);
 }
