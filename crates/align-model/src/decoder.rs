@@ -98,7 +98,7 @@ impl Decoder {
         })?;
         let norm = builder.within("norm", |b| Norm::build(b, config.norm, hidden))?;
         let head = match config.head {
-            Head::Tied => None,
+            Head::Tied | Head::Absent => None,
             Head::Untied => Some(builder.within("head", |b| Linear::build(b, [hidden, vocab], false))?),
         };
         let (config, compute) = (config.clone(), ComputeDtype::default());
@@ -119,6 +119,14 @@ impl Decoder {
         compute.check(&self.device())?;
         self.compute = compute;
         Ok(self)
+    }
+
+    /// The same decoder without its head, for another one to read the hidden states: it has no logits.
+    #[must_use]
+    pub fn without_head(mut self) -> Self {
+        self.head = None;
+        self.config.head = Head::Absent;
+        self
     }
 
     /// The precision of activations and products.
@@ -209,6 +217,7 @@ impl CausalLm for Decoder {
     }
 
     fn training_logits(&self, hidden: Tensor<2>) -> LogitsPass<'_> {
+        assert!(self.config.head != Head::Absent, "a decoder without a head has no logits");
         training::logits_pass(self, hidden)
     }
 
@@ -217,6 +226,7 @@ impl CausalLm for Decoder {
     }
 
     fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        assert!(self.config.head != Head::Absent, "a decoder without a head has no logits");
         match &self.head {
             Some(head) => head.forward(hidden, Pass::default()),
             None => hidden.matmul(self.embedding.val().transpose()),

@@ -32,6 +32,11 @@ pub trait Trains {
 pub trait Report {
     /// Names as TRL logs them, and values.
     fn metrics(&self) -> Vec<(&'static str, f64)>;
+
+    /// Further measurements whose names depend on the data, such as `rewards/accuracies/SLICE`.
+    fn named_metrics(&self) -> Vec<(String, f64)> {
+        Vec::new()
+    }
 }
 
 /// Where a run stands.

@@ -248,6 +248,7 @@ impl<'a, S, I> TrainingLoop<'a, S, I> {
             source,
         })?;
         *metrics = report.metrics().into_iter().collect();
+        metrics.extend(report.named_metrics());
         let mut event = StepEvent { progress, report: &report, metrics };
         let mut flow = Flow::Continue;
         for hook in hooks.iter_mut() {
