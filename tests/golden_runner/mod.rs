@@ -7,6 +7,7 @@ mod chat_template;
 mod check;
 mod clipping;
 mod file;
+mod loss_preference;
 mod loss_sft;
 mod packing;
 mod reference;
@@ -46,7 +47,7 @@ fn run(file: &GoldenFile, check: &mut Check) -> Covered {
         "reference" => reference::run(file, check),
         "trace" => trace::run(file, check),
         "loss" if file.name.starts_with("loss_sft") => loss_sft::run(file, check),
-        "loss" => Err("no losses of this family".into()),
+        "loss" => loss_preference::run(file, check),
         "" => Err("the file names no kind".into()),
         other => Err(format!("no runner for kind {other}")),
     }

@@ -120,7 +120,7 @@ fn what_teaches_nothing_is_left_out_and_counted() {
 
 #[test]
 fn an_uneven_boundary_is_counted() {
-    let samples = pairs(100, json!({ "prompt": "a", "chosen": "b c", "rejected": " c" }));
+    let samples = pairs(100, json!({ "prompt": "a", "chosen": "b c", "rejected": " b" }));
     assert_eq!(samples.uneven_boundaries, 1);
     let example = &samples.examples[0];
     assert_eq!((example.prompt.as_slice(), example.chosen.as_slice()), (&[0, 5][..], &[7, 1][..]));
