@@ -17,15 +17,16 @@ import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).parent
-# Our line, their script, their further options.
+# What `compare.rs` calls it, their script, their further options.
 LINES = {
-    "forward": ("forward.py", []),
-    "sft": ("sft.py", []),
-    "ragged": ("ragged.py", []),
-    "packed": ("ragged.py", ["--packed", "672"]),
-    "lora": ("lora.py", []),
-    "generate-1": ("generation.py", ["--sequences", "1"]),
-    "generate-8": ("generation.py", ["--sequences", "8"]),
+    "forward": ("forward", "forward.py", []),
+    "sft": ("sft", "sft.py", []),
+    "sft-trl": ("sft", "trl_sft.py", ["--equal"]),
+    "ragged": ("ragged", "trl_sft.py", []),
+    "packed": ("packed", "trl_sft.py", ["--packed", "672"]),
+    "lora": ("lora", "lora.py", []),
+    "generate-1": ("generate-1", "generation.py", ["--sequences", "1"]),
+    "generate-8": ("generate-8", "generation.py", ["--sequences", "8"]),
 }
 
 
@@ -38,10 +39,10 @@ def measure(command):
 
 
 def compare(line, options):
-    script, further = LINES[line]
+    ours, script, further = LINES[line]
     common = ["--model", options.model, "--reps", str(options.reps)]
     commands = {
-        "ours": [options.binary, line, *common, *options.ours],
+        "ours": [options.binary, ours, *common, *options.ours],
         "theirs": [sys.executable, str(HERE / "pytorch" / script), *common, *further],
     }
     speed, memory = [], []

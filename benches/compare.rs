@@ -13,7 +13,7 @@ use std::{error::Error, path::Path, time::Instant};
 use align_model::{
     adapter::{LoraConfig, Targets as AdapterTargets},
     causal_lm::{Recompute, TokenBatch},
-    decoder::{ComputeDtype, Decoder},
+    decoder::{BaseWeights, ComputeDtype, Decoder},
     generate::{Decoding, GenerationConfig, SamplingConfig, generate},
     logprob::{Targets, token_log_probs},
     memory::{LargestPass, MemoryEstimate, Trained, TrainingSetup},
@@ -165,6 +165,7 @@ fn training(
         trained,
         recompute: options.recompute,
         compute: options.compute,
+        base: BaseWeights::Full,
         passes: 1,
         copies: 0,
     };

@@ -24,6 +24,7 @@ def options(description):
     parser.add_argument("--sequences", type=int, default=4)
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--packed", type=int, default=0, help="of the ragged line: tokens of a packed row")
+    parser.add_argument("--equal", action="store_true", help="of TRL: sequences of equal length")
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)

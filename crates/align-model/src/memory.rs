@@ -8,7 +8,9 @@ mod activations;
 
 use crate::{
     causal_lm::{Recompute, TokenBatch},
-    decoder::{ComputeDtype, DecoderConfig, Head, MlpKind, NormConfig, NormPlacement, Positions},
+    decoder::{
+        BaseWeights, ComputeDtype, DecoderConfig, Head, MlpKind, NormConfig, NormPlacement, Positions,
+    },
     logprob::LOGITS_AT_ONCE,
 };
 use activations::Activations;
@@ -25,6 +27,8 @@ pub struct TrainingSetup {
     pub recompute: Recompute,
     /// What activations are stored in.
     pub compute: ComputeDtype,
+    /// What the weights of the blocks' linear layers are kept in.
+    pub base: BaseWeights,
     /// Forward passes of a step: while one of several runs, the sum of the gradients before it is kept.
     pub passes: usize,
     /// Further copies of the trained parameters: 1 with an exponential moving average of them, else 0.
@@ -55,7 +59,7 @@ pub struct LargestPass<'a> {
 /// Bytes that a training step takes.
 ///
 /// ```text
-/// total = weights + moments + copies + summed + max(at the head, in the blocks, at the end)
+/// total = max(loading, weights + moments + copies + summed + max(at the head, in the blocks, at the end))
 /// summed        = gradients, where a step is more than one pass, else 0
 /// at the head   = kept + logits + 2 · head gradient
 /// in the blocks = kept + head gradient + block
@@ -63,8 +67,10 @@ pub struct LargestPass<'a> {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryEstimate {
-    /// Parameters, in f32.
+    /// Parameters: in f32, but for a base of fewer bits.
     pub weights: u64,
+    /// What there is while the model is loaded: all of it in f32, before a base of fewer bits replaces matrix after matrix.
+    pub loading: u64,
     /// Gradients of what is trained, in f32.
     pub gradients: u64,
     /// The sum of the gradients of earlier passes of the step.
@@ -121,7 +127,8 @@ impl MemoryEstimate {
         let activations = Activations::new(config, setup, segments, targets);
         let chunk = targets.div_ceil(targets.div_ceil((LOGITS_AT_ONCE / config.vocab_size).max(1)).max(1));
         Self {
-            weights: F32 * (of_model + of_adapters),
+            weights: F32 * of_adapters + weight_bytes(config, setup.base),
+            loading: F32 * of_model,
             gradients: F32 * trained,
             summed: if setup.passes > 1 { F32 * trained } else { 0 },
             moments: 2 * F32 * trained,
@@ -140,7 +147,7 @@ impl MemoryEstimate {
         let in_the_blocks = self.kept + self.head_gradient + self.block;
         let at_the_end = self.gradients + self.block;
         let step = at_the_head.max(in_the_blocks).max(at_the_end);
-        process + self.weights + self.moments + self.copies + self.summed + step
+        process + self.loading.max(self.weights + self.moments + self.copies + self.summed + step)
     }
 }
 
@@ -155,6 +162,19 @@ pub fn parameters(config: &DecoderConfig) -> usize {
     };
     let head = if config.head == Head::Untied { table } else { 0 };
     table + positions + head + norm(config, hidden) + config.layers.len() * block_parameters(config)
+}
+
+/// Bytes of the model's own parameters. A base of fewer bits has one scale in f32 for 64 numbers.
+fn weight_bytes(config: &DecoderConfig, base: BaseWeights) -> u64 {
+    let matrices = (config.layers.len() * block_matrices(config)) as u64;
+    let others = F32 * (parameters(config) as u64 - matrices);
+    let scales = F32 * (matrices / 64);
+    others
+        + match base {
+            BaseWeights::Full => F32 * matrices,
+            BaseWeights::Int8 => matrices + scales,
+            BaseWeights::NormalFloat4 => matrices / 2 + scales,
+        }
 }
 
 fn block_parameters(config: &DecoderConfig) -> usize {

@@ -23,6 +23,7 @@ fn setup(recompute: Recompute) -> TrainingSetup {
         trained: Trained::Everything,
         recompute,
         compute: ComputeDtype::Float32,
+        base: BaseWeights::Full,
         passes: 1,
         copies: 0,
     }
@@ -95,4 +96,33 @@ fn a_shared_prompt_takes_less_than_twice_the_prompt_and_more_than_no_prompt() {
     assert!(shared.total(0) > of(&[400, 100, 80]).total(0));
     let ordinary = TokenBatch::from_sequences(&[[1; 400]]);
     assert_eq!(MemoryEstimate::of_batch(&config, &setup, &ordinary, 180), of(&[400]));
+}
+
+#[test]
+fn a_base_of_fewer_bits_takes_what_its_weights_take() {
+    let json = serde_json::json!({
+        "model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 300, "max_position_embeddings": 256,
+        "rms_norm_eps": 1e-5, "rope_theta": 1e4, "tie_word_embeddings": true,
+    });
+    let architecture = Architecture::from_json(Path::new("config.json"), json).unwrap();
+    for base in [BaseWeights::Full, BaseWeights::Int8, BaseWeights::NormalFloat4] {
+        let model = architecture.random(&mut ChaCha8Rng::seed_from_u64(1), &Device::flex());
+        let model = model.quantize_base(base).unwrap();
+        assert_eq!(weight_bytes(model.config(), base), model.weight_bytes() as u64, "{base:?}");
+    }
+}
+
+#[test]
+fn loading_is_part_of_the_peak() {
+    let (config, pass) = (llama(3), LargestPass { lengths: &[1], targets: 1 });
+    let rounded = TrainingSetup {
+        trained: Trained::Adapters { parameters: 10 },
+        base: BaseWeights::NormalFloat4,
+        ..setup(Recompute::Layers)
+    };
+    let estimate = MemoryEstimate::new(&config, &rounded, &pass);
+    assert!(estimate.weights < estimate.loading);
+    assert_eq!(estimate.loading, 4 * parameters(&config) as u64);
+    assert!(estimate.total(7) >= 7 + estimate.loading);
 }

@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 
 use align_model::{
-    decoder::Decoder,
+    decoder::{BaseWeights, Decoder},
     device::DeviceName,
     memory::{LargestPass, MemoryEstimate, Trained, TrainingSetup},
     pretrained::SavedDtype,
@@ -112,6 +112,7 @@ fn estimate(prepared: &Prepared, model: &Decoder) -> MemoryEstimate {
         trained,
         recompute: run.sft.recompute,
         compute: run.memory.compute,
+        base: model.adapter_config().map_or_else(BaseWeights::default, |adapter| adapter.base),
         passes: run.sft.batch_size.get().div_ceil(run.sft.micro_batch_size.get()),
         copies: usize::from(run.ema.is_some()),
     };

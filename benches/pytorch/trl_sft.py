@@ -1,6 +1,7 @@
 """A step of TRL's SFTTrainer on prompts and completions of 32 to 512 tokens, loss on completions.
 
-Padded, or with `--packed 672` in rows of as many; tokens count without padding. Without flash attention TRL's packed samples
+Padded, or with `--packed 672` in rows of as many; tokens count without padding. With `--equal`, on `--sequences` of `--length`
+tokens instead, loss on all of them. Without flash attention TRL's packed samples
 see each other, so that losses of the two sides differ then.
 """
 
@@ -8,15 +9,16 @@ import tempfile
 import time
 
 from datasets import Dataset
-from measure import RAGGED, causal_lm, options, report, token_ids
+from measure import RAGGED, causal_lm, equal, options, report, token_ids
 from transformers import AutoTokenizer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 chosen = options(__doc__)
-rows = [
+ragged = [
     {"input_ids": token_ids(prompt + completion, seed), "completion_mask": [0] * prompt + [1] * completion}
     for seed, (prompt, completion) in enumerate(RAGGED)
 ]
+rows = [{"input_ids": row.tolist()} for row in equal(chosen)] if chosen.equal else ragged
 seconds, losses = [], []
 
 
@@ -36,11 +38,12 @@ settings = SFTConfig(
     save_strategy="no", logging_steps=1, disable_tqdm=True, learning_rate=1e-5, lr_scheduler_type="constant",
     optim="adamw_torch", max_steps=chosen.reps + 1, max_length=chosen.packed or 512,
     per_device_train_batch_size=2 if chosen.packed else len(rows), packing=bool(chosen.packed),
-    completion_only_loss=True, train_sampling_strategy="sequential",
+    completion_only_loss=not chosen.equal, train_sampling_strategy="sequential",
 )  # fmt: skip
 tokenizer = AutoTokenizer.from_pretrained(chosen.model)
 data = Dataset.from_list(rows * (chosen.reps + 1))
 SFTTrainer(
     model=causal_lm(chosen), args=settings, train_dataset=data, processing_class=tokenizer, callbacks=[Timer()]
 ).train()
-report("packed" if chosen.packed else "ragged", sum(map(sum, RAGGED)), seconds[1:], losses=losses)
+name = "sft-trl" if chosen.equal else "packed" if chosen.packed else "ragged"
+report(name, sum(len(row["input_ids"]) for row in rows), seconds[1:], losses=losses)
