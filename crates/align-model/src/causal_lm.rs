@@ -4,7 +4,7 @@ mod batch;
 mod pass;
 
 use burn::{
-    module::Module,
+    module::{Module, ModuleDisplay},
     tensor::{Device, Tensor},
 };
 
@@ -17,7 +17,7 @@ pub(crate) use pass::{add_gradient, backward_through, plain};
 ///
 /// Hidden states and logits are two calls on purpose: trainers need logits at response positions alone, and those in
 /// chunks, so that no `[sequences, length, vocab]` tensor ever exists.
-pub trait CausalLm: Module {
+pub trait CausalLm: Module + ModuleDisplay {
     /// Final hidden states, normalised and ready for the head. Shape `[tokens, hidden]`, in the batch's order.
     ///
     /// # Panics

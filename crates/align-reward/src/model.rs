@@ -10,7 +10,7 @@ mod verbosity;
 
 use align_model::causal_lm::{CausalLm, TokenBatch};
 use burn::{
-    module::Module,
+    module::{Module, ModuleDisplay},
     tensor::{Int, Tensor, TensorData},
 };
 
@@ -29,7 +29,7 @@ pub use verbosity::verbosity_penalties;
 /// The head reads the last token's hidden state; a [process reward model](crate::trainer::ProcessTrainer)'s head reads
 /// those at the ends of steps. On disk it is transformers' sequence or token classifier.
 #[derive(Module, Debug)]
-pub struct RewardModel<M: Module> {
+pub struct RewardModel<M: Module + ModuleDisplay> {
     /// What makes the hidden states.
     pub backbone: M,
     /// What reads them.

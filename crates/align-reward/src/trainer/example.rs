@@ -46,6 +46,10 @@ impl<'a> Group<'a> {
         Self { prompt: &pair.prompt, responses: vec![&pair.chosen, &pair.rejected] }
     }
 
+    pub(super) fn of_list(list: &'a RankedExample) -> Self {
+        Self { prompt: &list.prompt, responses: list.responses.iter().map(Vec::as_slice).collect() }
+    }
+
     pub(super) fn of_one(prompt: &'a [u32], response: &'a [u32]) -> Self {
         Self { prompt, responses: vec![response] }
     }

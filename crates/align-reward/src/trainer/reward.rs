@@ -146,11 +146,7 @@ impl<M: CausalLm> Step<[RankedExample]> for RewardTrainer<M> {
             return Err(self.other_data("rankings"));
         }
         check_ranked(lists)?;
-        let group = |list| {
-            let RankedExample { prompt, responses } = list;
-            Group { prompt, responses: responses.iter().map(Vec::as_slice).collect() }
-        };
-        let groups: Vec<Group<'_>> = lists.iter().map(group).collect();
+        let groups: Vec<Group<'_>> = lists.iter().map(Group::of_list).collect();
         let total = lists.len() as f64;
         let made = self.step_over(&groups, |_, scores, range| ranked_sum(scores, &lists[range]) / total)?;
         let (mut differences, mut rest) = (Vec::new(), made.scores.as_slice());

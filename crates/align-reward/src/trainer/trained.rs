@@ -31,7 +31,8 @@ impl<M: Module> Trained<M> {
 
     /// Updates the model, unless the gradients are not finite.
     pub(crate) fn update(&mut self, gradients: GradientsParams) -> Result<Update, UpdateError> {
-        let (model, update) = match self.updates.apply(self.take(), gradients) {
+        let model = self.take();
+        let (model, update) = match self.updates.apply(model, gradients) {
             Ok((model, update)) => (model, Ok(update)),
             Err((model, error)) => (model, Err(error)),
         };
