@@ -6,6 +6,8 @@ mod pairs;
 mod reference_free;
 mod unpaired;
 
+pub use {pairs::objective, reference_free::cpo, unpaired::kto};
+
 use align_dpo::loss::{FlipRate, InnerFraction};
 use align_model::number::{NonNegative, Positive, ProperFraction, UnitInterval};
 use burn::tensor::{Device, Tensor, TensorData};

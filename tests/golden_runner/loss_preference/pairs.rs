@@ -147,7 +147,7 @@ fn logged(what: &str, result: &Value, pairs: &PairLogProbs, beta: Positive, chec
 }
 
 /// TRL's options as an objective.
-fn objective(options: &Value) -> PairObjective {
+pub fn objective(options: &Value) -> PairObjective {
     let losses = match &options["loss_type"] {
         Value::Array(names) => names.iter().map(|name| loss(name, options)).collect(),
         name => vec![loss(name, options)],

@@ -113,7 +113,7 @@ fn odds(inputs: &Value, result: &Value, check: &mut Check) {
 }
 
 /// TRL's options as an objective.
-fn cpo(options: &Value) -> ReferenceFreeObjective {
+pub fn cpo(options: &Value) -> ReferenceFreeObjective {
     let label_smoothing = smoothing(options);
     let loss = match options["loss_type"].as_str().unwrap_or("sigmoid") {
         "sigmoid" => ReferenceFreeLoss::Sigmoid { label_smoothing },

@@ -69,7 +69,7 @@ fn baseline(inputs: &Value, device: &Device) -> Tensor<1> {
 }
 
 /// TRL's options as a loss.
-fn kto(options: &Value) -> UnpairedLoss {
+pub fn kto(options: &Value) -> UnpairedLoss {
     let weights = ClassWeights {
         desirable: weight(options, "desirable_weight", 1.0),
         undesirable: weight(options, "undesirable_weight", 1.0),

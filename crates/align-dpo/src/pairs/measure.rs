@@ -167,7 +167,7 @@ impl Read {
             Objective::Dpo(pairs) => {
                 pairs.losses.iter().any(|weighted| matches!(weighted.loss, PairLoss::Sft { .. }))
             }
-            Objective::ReferenceFree(free) => free.likelihood.is_some(),
+            Objective::ReferenceFree(free) => free.likelihood.is_some_and(|it| it.weight.get() > 0.0),
         };
         let of_prompts: usize = batch.iter().map(|pair| pair.prompt.len().saturating_sub(1)).sum();
         let of_prompts = if objective.reads_prompts() { of_prompts as f64 } else { 0.0 };
