@@ -25,6 +25,8 @@ LINES = {
     "ragged": ("ragged", "trl_sft.py", []),
     "packed": ("packed", "trl_sft.py", ["--packed", "672"]),
     "lora": ("lora", "lora.py", []),
+    "dpo": ("dpo", "dpo.py", []),
+    "reward": ("reward", "reward.py", []),
     "generate-1": ("generate-1", "generation.py", ["--sequences", "1"]),
     "generate-8": ("generate-8", "generation.py", ["--sequences", "8"]),
 }

@@ -5,8 +5,10 @@
 //! cargo run --release --manifest-path benches/Cargo.toml --bin compare -- sft --model MODEL [--reps 3] [--recompute layers]
 //! ```
 //!
-//! Lines: `forward`, `sft`, `ragged`, `packed`, `lora`, `lora-ragged`, `generate-1`, `generate-8`. Training lines also print what
-//! `align_model::memory` expects the peak to be.
+//! Lines: `forward`, `sft`, `ragged`, `packed`, `lora`, `lora-ragged`, `dpo`, `reward`, `generate-1`, `generate-8`. Training lines
+//! also print what `align_model::memory` expects the peak to be.
+
+mod pairs;
 
 use std::{error::Error, path::Path, time::Instant};
 
@@ -54,21 +56,10 @@ struct Measured {
 fn main() -> Result<(), Box<dyn Error>> {
     let options = options()?;
     let base = memory_mb("VmRSS")?;
-    let model = Checkpoint::open(Path::new(&options.model))?.load(&Device::flex())?;
-    let model = model.with_compute_dtype(options.compute)?;
-    let mut measured = match options.line.as_str() {
-        "forward" => forward(&model, &options),
-        "sft" => training(model, &alone(equal(&options)), &options, Trained::Everything, base)?,
-        "ragged" => training(model, &alone(ragged()), &options, Trained::Everything, base)?,
-        "packed" => {
-            let rows = Packing::BestFitDecreasing.pack(&ragged(), ROW.try_into()?);
-            training(model, &rows, &options, Trained::Everything, base)?
-        }
-        "lora" => adapted(model, &alone(equal(&options)), &options, base)?,
-        "lora-ragged" => adapted(model, &alone(ragged()), &options, base)?,
-        "generate-1" => generation(&model, 1, &options)?,
-        "generate-8" => generation(&model, 8, &options)?,
-        other => return Err(format!("there is no line `{other}`").into()),
+    let mut measured = if options.line == "reward" {
+        pairs::reward(&options, base)?
+    } else {
+        of_language_model(&options, base)?
     };
     measured.seconds.sort_by(f64::total_cmp);
     let step = measured.seconds[measured.seconds.len() / 2];
@@ -78,6 +69,26 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     println!("{line}");
     Ok(())
+}
+
+fn of_language_model(options: &Options, base: f64) -> Result<Measured, Box<dyn Error>> {
+    let model = Checkpoint::open(Path::new(&options.model))?.load(&Device::flex())?;
+    let model = model.with_compute_dtype(options.compute)?;
+    Ok(match options.line.as_str() {
+        "forward" => forward(&model, options),
+        "sft" => training(model, &alone(equal(options)), options, Trained::Everything, base)?,
+        "ragged" => training(model, &alone(ragged()), options, Trained::Everything, base)?,
+        "packed" => {
+            let rows = Packing::BestFitDecreasing.pack(&ragged(), ROW.try_into()?);
+            training(model, &rows, options, Trained::Everything, base)?
+        }
+        "lora" => adapted(model, &alone(equal(options)), options, base)?,
+        "lora-ragged" => adapted(model, &alone(ragged()), options, base)?,
+        "dpo" => pairs::dpo(model, options, base)?,
+        "generate-1" => generation(&model, 1, options)?,
+        "generate-8" => generation(&model, 8, options)?,
+        other => return Err(format!("there is no line `{other}`").into()),
+    })
 }
 
 fn options() -> Result<Options, Box<dyn Error>> {

@@ -7,6 +7,8 @@ mod chat_template;
 mod check;
 mod clipping;
 mod file;
+mod loss_preference;
+mod loss_reward;
 mod loss_sft;
 mod packing;
 mod reference;
@@ -15,6 +17,7 @@ mod schedules;
 mod smollm2;
 mod tokenizer;
 mod trace;
+mod trace_reward;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -44,9 +47,11 @@ fn run(file: &GoldenFile, check: &mut Check) -> Covered {
         "chat_template" => chat_template::run(file, check),
         "tokenizer" => tokenizer::run(file, check),
         "reference" => reference::run(file, check),
+        "trace" if trace_reward::covers(file) => trace_reward::run(file, check),
         "trace" => trace::run(file, check),
         "loss" if file.name.starts_with("loss_sft") => loss_sft::run(file, check),
-        "loss" => Err("no losses of this family".into()),
+        "loss" if file.name.starts_with("loss_reward") => loss_reward::run(file, check),
+        "loss" => loss_preference::run(file, check),
         "" => Err("the file names no kind".into()),
         other => Err(format!("no runner for kind {other}")),
     }

@@ -1,20 +1,21 @@
 //! `kind: "trace"`: TRL's trainers, step by step.
 
+mod pairs;
+mod sft;
+mod unpaired;
+
 use std::collections::HashMap;
 
 use align_model::{
     adapter::SavedAdapter,
-    causal_lm::TokenBatch,
     decoder::Decoder,
-    logprob::{LogProbPass, Targets},
-    number::{NonNegative, Positive, ProperFraction, UnitInterval},
+    number::{NonNegative, Positive, ProperFraction},
     pretrained::{Checkpoint, Family, SafetensorsWeights, WeightSource, tensor_name},
-    sft::{SftConfig, SftExample, SftLoss, SftTrainer},
-    train::{AdamWConfig, Step, UpdateConfig, gradient_norm},
+    train::{AdamWConfig, Report, UpdateConfig},
 };
 use burn::{
     module::{Module, ModuleVisitor, Param},
-    optim::{GradientsAccumulator, GradientsParams},
+    optim::GradientsParams,
     tensor::Tensor,
 };
 use serde_json::Value;
@@ -34,144 +35,118 @@ const METRIC: Tolerance = Tolerance::Mixed { relative: 1e-4, absolute: 1e-5 };
 pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     let trainer =
         file.name.strip_prefix("trace_").and_then(|name| name.split('_').nth(1)).unwrap_or_default();
-    if trainer != "sft" {
-        return Err(format!("no trainer for traces of `{trainer}`"));
-    }
     if !file.json["config"]["neftune_noise_alpha"].is_null() {
         return Err("noise on embeddings (NEFTune) is not offered".into());
     }
-    sft(file, check);
+    match trainer {
+        "sft" => sft::run(file, check),
+        "dpo" | "orpo" | "cpo" | "simpo" => pairs::run(trainer, file, check),
+        "kto" => unpaired::run(file, check),
+        _ => return Err(format!("no trainer for traces of `{trainer}`")),
+    }
     Ok(())
 }
 
-fn sft(file: &GoldenFile, check: &mut Check) {
-    let checkpoint = Checkpoint::open(&file.directory.join(text(&file.json, "model"))).unwrap();
-    let device = super::device().autodiff();
-    let family = checkpoint.architecture().family();
-    let model = with_adapter(file, checkpoint.load(&device).unwrap(), family);
-    let config = config(&file.json["config"]);
-    let steps = file.json["steps"].as_array().unwrap();
-    let windows: Vec<Vec<Vec<SftExample>>> =
-        steps.iter().map(|step| examples(&step["micro_batches"])).collect();
+/// What a trace begins with.
+struct Start {
+    model: Decoder,
+    family: Family,
+    has_adapter: bool,
+}
 
-    let names = |path: &str| tensor_name(family, path);
-    let stored =
-        SafetensorsWeights::open_file(&file.directory.join(format!("{}_step1_grads.safetensors", file.name)));
-    let stored = stored.unwrap();
-    compare_gradients(check, &model, first_gradients(&model, &windows[0], config.loss), &stored, &names);
-
-    let total = number(&file.json["config"]["max_steps"]) as u64;
-    let mut trainer = SftTrainer::new(model, &config, total).unwrap();
-    for (step, window) in steps.iter().zip(&windows) {
-        check.case();
-        let at = format!("step {}", step["step"]);
-        let report = trainer.step(window.concat().as_slice()).unwrap();
-        check.close_scalar(&format!("{at} loss"), report.loss, number(&step["loss"]), LOSS);
-        check.close_scalar(&format!("{at} grad_norm"), report.grad_norm, number(&step["grad_norm"]), NORM);
-        let logged = &step["logged"];
-        check.close_scalar(
-            &format!("{at} learning_rate"),
-            report.learning_rate,
-            number(&logged["learning_rate"]),
-            LOSS,
-        );
-        check.close_scalar(
-            &format!("{at} num_tokens"),
-            report.num_tokens as f64,
-            number(&logged["num_tokens"]),
-            LOSS,
-        );
-        // TRL averages these over forward passes, whatever their sizes.
-        if window.len() == 1 {
-            check.close_scalar(&format!("{at} entropy"), report.entropy, number(&logged["entropy"]), METRIC);
-            let accuracy = number(&logged["mean_token_accuracy"]);
-            check.close_scalar(&format!("{at} accuracy"), report.mean_token_accuracy, accuracy, METRIC);
-        }
+impl Start {
+    fn of(file: &GoldenFile) -> Self {
+        let checkpoint = Checkpoint::open(&file.directory.join(text(&file.json, "model"))).unwrap();
+        let family = checkpoint.architecture().family();
+        let model = checkpoint.load(&super::device().autodiff()).unwrap();
+        let adapter = file.directory.join(format!("{}_initial_adapter", file.name));
+        let has_adapter = adapter.exists();
+        let model = if has_adapter {
+            SavedAdapter::open(&adapter).unwrap().apply(model, family).unwrap()
+        } else {
+            model
+        };
+        Self { model, family, has_adapter }
     }
-    let last = file.directory.join(format!("{}_final.safetensors", file.name));
-    if last.exists() {
-        compare_weights(check, trainer.model(), &SafetensorsWeights::open_file(&last).unwrap(), &names);
+
+    /// The model that the policy is measured against.
+    fn reference(&self) -> Decoder {
+        if self.has_adapter { self.model.without_adapter() } else { self.model.valid() }
     }
 }
 
-/// The model with the adapter that the trace begins with, if it has one.
-fn with_adapter(file: &GoldenFile, model: Decoder, family: Family) -> Decoder {
-    let directory = file.directory.join(format!("{}_initial_adapter", file.name));
-    if directory.exists() {
-        SavedAdapter::open(&directory).unwrap().apply(model, family).unwrap()
-    } else {
-        model
-    }
-}
-
-fn config(json: &Value) -> SftConfig {
+/// Learning rate, schedule, optimiser and clipping, from TRL's arguments.
+fn update(json: &Value) -> UpdateConfig {
     let positive = |key: &str| Positive::try_from(number(&json[key])).unwrap();
     let fraction = |key: &str| ProperFraction::try_from(number(&json[key])).unwrap();
     let warmup_steps = Some(number(&json["warmup_steps"]) as u64);
     let options = &json["lr_scheduler_kwargs"];
-    let schedule =
-        super::schedules::schedule(text(json, "lr_scheduler_type"), warmup_steps, options).unwrap();
-    let loss = match json["loss_type"].as_str().unwrap_or("nll") {
-        "nll" | "chunked_nll" => SftLoss::Nll {
-            label_smoothing: UnitInterval::new(json.get("label_smoothing_factor").map_or(0.0, number)),
+    let schedule = super::schedules::schedule(text(json, "lr_scheduler_type"), warmup_steps, options);
+    UpdateConfig {
+        learning_rate: positive("learning_rate"),
+        schedule: schedule.unwrap(),
+        optimizer: AdamWConfig {
+            beta1: fraction("adam_beta1"),
+            beta2: fraction("adam_beta2"),
+            epsilon: positive("adam_epsilon"),
+            weight_decay: NonNegative::try_from(number(&json["weight_decay"])).unwrap(),
+            ..AdamWConfig::default()
         },
-        "dft" => SftLoss::Dft {},
-        other => panic!("no loss {other}"),
-    };
-    let batch = number(&json["per_device_train_batch_size"]) as usize;
-    let accumulation = number(&json["gradient_accumulation_steps"]) as usize;
-    SftConfig {
-        loss,
-        batch_size: (batch * accumulation).try_into().unwrap(),
-        micro_batch_size: batch.try_into().unwrap(),
-        update: UpdateConfig {
-            learning_rate: positive("learning_rate"),
-            schedule,
-            optimizer: AdamWConfig {
-                beta1: fraction("adam_beta1"),
-                beta2: fraction("adam_beta2"),
-                epsilon: positive("adam_epsilon"),
-                weight_decay: NonNegative::try_from(number(&json["weight_decay"])).unwrap(),
-                ..AdamWConfig::default()
+        max_grad_norm: positive("max_grad_norm"),
+    }
+}
+
+/// A row's tokens without padding, up to where `is_completion` begins, and from there on.
+fn prompt_and_completion(
+    tokens: &[i64],
+    attention: &[i64],
+    is_completion: impl Fn(usize) -> bool,
+) -> (Vec<u32>, Vec<u32>) {
+    let real = (0..tokens.len()).filter(|&column| attention[column] != 0);
+    let (completion, prompt): (Vec<usize>, Vec<usize>) = real.partition(|&column| is_completion(column));
+    assert!(prompt.last() < completion.first(), "a completion follows its prompt");
+    let pick = |columns: Vec<usize>| columns.into_iter().map(|column| tokens[column] as u32).collect();
+    (pick(prompt), pick(completion))
+}
+
+/// Compares what a step measured with what TRL logged, under the same names.
+fn compare_step(
+    check: &mut Check,
+    step: &Value,
+    report: &impl Report,
+    tolerance: impl Fn(&str) -> Option<Tolerance>,
+) {
+    let at = format!("step {}", step["step"]);
+    for (name, value) in report.metrics() {
+        let (expected, tolerance) = match name {
+            "loss" => (&step["loss"], LOSS),
+            "grad_norm" => (&step["grad_norm"], NORM),
+            _ => match (step["logged"].get(name), tolerance(name)) {
+                (Some(expected), Some(tolerance)) => (expected, tolerance),
+                _ => continue,
             },
-            max_grad_norm: positive("max_grad_norm"),
-        },
-        ..SftConfig::default()
-    }
-}
-
-/// Each forward pass's samples, padding taken off.
-fn examples(micro_batches: &Value) -> Vec<Vec<SftExample>> {
-    let one = |micro: &Value| {
-        let inputs = &micro["inputs"];
-        let (tokens, labels, mask) =
-            (rows(&inputs["input_ids"]), rows(&inputs["labels"]), rows(&inputs["attention_mask"]));
-        let row = |i: usize| {
-            let real: Vec<usize> = (0..tokens[i].len()).filter(|&c| mask[i][c] != 0).collect();
-            SftExample {
-                tokens: real.iter().map(|&c| tokens[i][c] as u32).collect(),
-                is_target: real.iter().map(|&c| labels[i][c] != -100).collect(),
-            }
         };
-        (0..tokens.len()).map(row).collect()
-    };
-    micro_batches.as_array().unwrap().iter().map(one).collect()
+        check.close_scalar(&format!("{at} {name}"), value, number(expected), tolerance);
+    }
 }
 
-fn first_gradients(model: &Decoder, window: &[Vec<SftExample>], loss: SftLoss) -> GradientsParams {
-    let targets: usize = window.iter().flatten().map(SftExample::targets).sum();
-    let mut gradients = GradientsAccumulator::new();
-    for examples in window {
-        let sequences: Vec<&[u32]> = examples.iter().map(|e| e.tokens.as_slice()).collect();
-        let selected: Vec<bool> = examples.iter().flat_map(|e| e.is_target.clone()).collect();
-        let batch = TokenBatch::from_sequences(&sequences);
-        let pass = LogProbPass::forward(model, &batch, &Targets::selected(&batch, &selected));
-        let (of_pass, ..) = pass.backward_per_token(|scores| loss.per_token(scores) / targets as f64);
-        gradients.accumulate(model, of_pass);
+/// Names of a model's tensors on disk, by their paths in ours.
+fn names(family: Family) -> impl Fn(&str) -> String {
+    move |path| tensor_name(family, path)
+}
+
+/// The gradients of step 1, before clipping.
+fn stored_gradients(file: &GoldenFile) -> SafetensorsWeights {
+    let path = file.directory.join(format!("{}_step1_grads.safetensors", file.name));
+    SafetensorsWeights::open_file(&path).unwrap()
+}
+
+/// The weights after the last step, where they are stored.
+fn compare_last(file: &GoldenFile, check: &mut Check, model: &Decoder, family: Family) {
+    let last = file.directory.join(format!("{}_final.safetensors", file.name));
+    if last.exists() {
+        compare_weights(check, model, &SafetensorsWeights::open_file(&last).unwrap(), &names(family));
     }
-    let mut gradients = gradients.grads();
-    assert!(gradient_norm(&mut gradients, model).is_finite());
-    gradients
 }
 
 fn compare_gradients(
@@ -213,7 +188,9 @@ fn compare_all(
         // Inside PEFT, the tensors of adapters carry the adapter's name, and magnitudes are modules.
         let on_disk =
             name.replace(".default", "").replace("lora_magnitude_vector.weight", "lora_magnitude_vector");
-        match ours.get(&on_disk) {
+        // A whole model inside PEFT also has the layers that adapters were put on.
+        let on_base = on_disk.replace("base_model.model.", "").replace(".base_layer", "");
+        match ours.get(&on_disk).or_else(|| ours.get(&on_base)) {
             Some(actual) => check.close(&format!("{what} {name}"), actual, &expected, tolerance),
             None => check.fail(format!("{what} {name}: we have none")),
         }

@@ -14,7 +14,7 @@ const LAYERS: [&[&str]; 7] = [
     &["decoder", "causal_lm", "pretrained", "adapter"],
     &["logprob", "generate", "memory"],
     &["train", "checkpoint", "record"],
-    &["sft"],
+    &["sft", "preference"],
     &["inspect"],
 ];
 

@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 mod data;
+mod training;
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
@@ -11,12 +12,8 @@ use align_model::{
 };
 use clap::{Args, Parser, Subcommand};
 
-use crate::{
-    run_file::Override,
-    training::{directory::Entry, dry_run::Depth},
-};
-
 pub(crate) use data::{DataArguments, DataCommand, InspectArguments};
+pub(crate) use training::TrainingArguments;
 
 /// Aligns language models: fine-tunes them, lets them write, talks to them.
 ///
@@ -35,116 +32,37 @@ pub(crate) struct Arguments {
 /// The subcommands; each is described at its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Sft(SftArguments),
+    /// Fine-tunes a model on demonstrations.
+    ///
+    /// The run is described by a TOML file; paths in it are relative to the current directory. Everything is checked
+    /// before training begins. The output directory receives, while the run lasts, `run.toml` (the run with every default
+    /// written out), `metrics.jsonl` (a line a step), `timing.jsonl`, `tensorboard/`, checkpoints, `samples.jsonl` where
+    /// samples are asked for, and `report.html`; and the trained model with its tokenizer, or its adapter, when training is
+    /// over. Ctrl-C ends a run with a checkpoint, a second one at once; `--resume` goes on.
+    #[command(after_long_help = training::SFT_EXAMPLES)]
+    Sft(TrainingArguments),
+    /// Trains a model on pairs: the chosen completion is made more likely than the rejected one.
+    ///
+    /// DPO with its many losses, and ORPO, CPO and `SimPO`, which need no reference model. The run file, what it leaves in
+    /// the output directory, dry runs and resuming are as with `align sft`.
+    #[command(after_long_help = training::DPO_EXAMPLES)]
+    Dpo(TrainingArguments),
+    /// Trains a model on completions of which each is judged by itself: desirable or not.
+    ///
+    /// KTO, APO-zero and BCO. The run file, what it leaves in the output directory, dry runs and resuming are as with
+    /// `align sft`.
+    #[command(after_long_help = training::KTO_EXAMPLES)]
+    Kto(TrainingArguments),
+    /// Trains a reward model on pairs: it scores the chosen completion higher than the rejected one.
+    ///
+    /// A language model's head is replaced by one that gives a score; the result is a sequence classifier. The run file,
+    /// what it leaves in the output directory, dry runs and resuming are as with `align sft`.
+    #[command(after_long_help = training::REWARD_EXAMPLES)]
+    Reward(TrainingArguments),
     Generate(GenerateArguments),
     Chat(ChatArguments),
     Data(DataArguments),
     Quickstart(QuickstartArguments),
-}
-
-const SFT_EXAMPLES: &str = "\
-Run file:
-  model = \"models/SmolLM2-135M-Instruct.Q4_1.gguf\"  # Hugging Face directory, GGUF file, or owner/name of the Hub
-  data = \"examples/data/plain_answers.jsonl\"        # a record a line: prompt and completion, messages, or text;
-                                                    # or owner/name, owner/name:split of a data set of the Hub
-  out = \"runs/plain-answers\"                        # the model, metrics.jsonl and run.toml are written here
-  device = \"flex\"                                   # flex, vulkan, metal, wgpu, cuda, rocm; cuda:1 is the second
-
-  [sft]                                             # every key and table from here on may be left out
-  duration = { epochs = 3.0 }                       # or { steps = 20 }
-  batch_size = 8
-  max_length = 512
-  update.learning_rate = 2e-5
-
-  [adapter]                                         # trains a LoRA adapter instead of the whole model
-  rank = 16                                         # or from = \"DIR\" to train a saved one on
-  targets = \"all-linear\"
-
-  [evaluation]                                      # needs data = { train = \"…\", evaluation = \"…\" },
-  every = 100                                       # or data = { train = \"…\", evaluation_share = 0.05 }
-
-  [checkpoints]
-  every = 500
-  keep_best = { metric = \"eval_loss\" }
-
-  [samples]                                         # what the model writes while it learns
-  prompts = [\"Why is the sky blue?\"]
-  every = 100
-
-  [save]
-  dtype = \"float32\"                                 # or bfloat16, float16
-  form = \"adapter\"                                  # or merged, or both, where there is an [adapter]
-
-examples/configs/ has run files with every key explained.
-
-Examples:
-  align sft --config examples/configs/sft_smollm2.toml
-  align sft --config run.toml --set sft.update.learning_rate=1e-4 --set sft.duration='{ steps = 50 }'
-  align sft --config run.toml --out runs/second --set sft.seed=7
-  align sft --config run.toml --dry-run             # what it would do and what stands in its way
-  align sft --config run.toml --resume              # goes on where it was interrupted";
-
-/// Fine-tunes a model on demonstrations.
-///
-/// The run is described by a TOML file; paths in it are relative to the current directory. Everything is checked
-/// before training begins. The output directory receives, while the run lasts, `run.toml` (the run with every default
-/// written out), `metrics.jsonl` (a line a step), `timing.jsonl`, `tensorboard/`, checkpoints, `samples.jsonl` where
-/// samples are asked for, and `report.html`; and the trained model with its tokenizer, or its adapter, when training is
-/// over. Ctrl-C ends a run with a checkpoint, a second one at once; `--resume` goes on.
-#[derive(Debug, Args)]
-#[command(after_long_help = SFT_EXAMPLES)]
-pub(crate) struct SftArguments {
-    /// The run file.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: PathBuf,
-    /// Replaces a value of the run file, by its dotted key. The value is TOML; what is not valid TOML is taken as text.
-    /// May be repeated.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub(crate) overrides: Vec<Override>,
-    /// Replaces `model`.
-    #[arg(long, value_name = "PATH")]
-    pub(crate) model: Option<PathBuf>,
-    /// Replaces `data.train`, or `data` where it has no parts.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) data: Option<PathBuf>,
-    /// Replaces `out`.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
-    /// Replaces `device`.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) device: Option<DeviceName>,
-    /// Writes into an output directory that is not empty. Files of an earlier run in it are removed first, others stay.
-    #[arg(long, conflicts_with = "resume")]
-    pub(crate) overwrite: bool,
-    /// Goes on with the run in the output directory, from its newest intact checkpoint. The result has the same bits as
-    /// that of a run that was never interrupted.
-    #[arg(long)]
-    pub(crate) resume: bool,
-    /// Trains nothing: says what the run would do, how long it would take and everything that stands in its way. `fast`
-    /// does not try out a step.
-    #[arg(long, value_name = "DEPTH", num_args = 0..=1, require_equals = true, default_missing_value = "full")]
-    pub(crate) dry_run: Option<Depth>,
-}
-
-impl SftArguments {
-    /// What to do about a run that is in the output directory already.
-    pub(crate) fn entry(&self) -> Entry {
-        match (self.resume, self.overwrite) {
-            (true, _) => Entry::Resume,
-            (_, true) => Entry::Overwrite,
-            _ => Entry::New,
-        }
-    }
-
-    /// Everything that replaces a value of the run file, in the order in which it does.
-    pub(crate) fn overrides(&self) -> Vec<Override> {
-        let paths = [("model", &self.model), ("data.train", &self.data), ("out", &self.out)];
-        let paths =
-            paths.into_iter().filter_map(|(key, path)| Some((key, path.as_ref()?.display().to_string())));
-        let device = self.device.map(|device| ("device", device.to_string()));
-        let own = paths.chain(device).map(|(key, text)| Override::text(key, &text));
-        self.overrides.iter().cloned().chain(own).collect()
-    }
 }
 
 /// Which model, and where it computes.
@@ -299,7 +217,8 @@ pub(crate) struct ChatArguments {
 
 /// Trains a small model from nothing, in minutes.
 ///
-/// The data is made on the spot; nothing is downloaded.
+/// It reads text, learns to answer, and learns which answers are better; beside it a reward model learns to tell. The data
+/// is made on the spot; nothing is downloaded.
 #[derive(Debug, Args)]
 pub(crate) struct QuickstartArguments {
     /// Where everything is written.

@@ -14,7 +14,7 @@ pub(crate) fn named(config: &DatasetConfig) -> String {
 
 /// Reads the records of a data set.
 pub(crate) fn records<R: Record>(config: &DatasetConfig) -> Result<Dataset<R>> {
-    Ok(read(&on_this_machine(config)?)?)
+    Ok(read(&on_this_machine(config)?.files)?)
 }
 
 /// The first `count` records of a data set, in the order of its files, and whether there are no more.
@@ -29,17 +29,42 @@ pub(crate) fn first_records<R: Record>(
     Ok((Dataset { records, skipped: stream.into_skipped() }, is_whole))
 }
 
-/// A data set with the names of the Hub replaced by the files that they were downloaded to.
-pub(crate) fn on_this_machine(config: &DatasetConfig) -> Result<DatasetConfig> {
-    let mut sources = Vec::new();
+/// A data set whose files are on this machine.
+#[derive(Debug)]
+pub(crate) struct LocalDataset {
+    /// With the names of the Hub replaced by the files that they were downloaded to.
+    pub(crate) files: DatasetConfig,
+    /// The names of its sources, for people, where the user named several; else none.
+    pub(crate) slices: Vec<String>,
+}
+
+/// Downloads what a data set has on the Hub.
+pub(crate) fn on_this_machine(config: &DatasetConfig) -> Result<LocalDataset> {
+    let (mut sources, mut slices) = (Vec::new(), Vec::new());
     for source in &config.sources {
-        if source.path.contains(['*', '?']) {
-            sources.push(source.clone());
-            continue;
-        }
-        for file in hub::data_files(Path::new(&source.path))? {
+        let files = if source.path.contains(['*', '?']) {
+            vec![source.path.clone().into()]
+        } else {
+            hub::data_files(Path::new(&source.path))?
+        };
+        for file in files {
             sources.push(SourceConfig { path: file.to_string_lossy().into_owned(), ..source.clone() });
+            slices.push(slice(&source.path, config));
         }
     }
-    Ok(DatasetConfig { sources, combine: config.combine })
+    if config.sources.len() < 2 {
+        slices.clear();
+    }
+    Ok(LocalDataset { files: DatasetConfig { sources, combine: config.combine }, slices })
+}
+
+/// The name of a source's file without its endings, or its whole path where that is another's name too.
+fn slice(path: &str, config: &DatasetConfig) -> String {
+    let stem = |path: &str| {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        name.split('.').next().unwrap_or(name).to_owned()
+    };
+    let own = stem(path);
+    let is_unique = config.sources.iter().filter(|source| stem(&source.path) == own).count() == 1;
+    if is_unique && !own.is_empty() { own } else { path.to_owned() }
 }

@@ -10,6 +10,7 @@ mod commands;
 mod dataset;
 mod files;
 mod hub;
+mod method;
 mod model;
 mod page;
 mod prompts;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use args::{Arguments, Command};
+use method::{dpo::Dpo, kto::Kto, reward::Reward, sft::Sft};
 use training::interrupt::{EXIT_CODE, Interrupted};
 
 /// The CPU backend allocates with every operation.
@@ -30,7 +32,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Sft(args) => commands::sft::run(&args),
+        Command::Sft(args) => training::command::run::<Sft>(&args),
+        Command::Dpo(args) => training::command::run::<Dpo>(&args),
+        Command::Kto(args) => training::command::run::<Kto>(&args),
+        Command::Reward(args) => training::command::run::<Reward>(&args),
         Command::Generate(args) => commands::generate::run(&args),
         Command::Chat(args) => commands::chat::run(&args),
         Command::Data(args) => commands::data::run(&args),

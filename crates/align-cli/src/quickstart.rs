@@ -1,11 +1,13 @@
 //! `align quickstart`: the whole way from random weights to an assistant, in a minute and on any machine.
 //!
-//! A [`World`](world::World) that fits in a few lines gives the text. [`Stage`]s train on it one after another, each from the model of
-//! the one before, and every model answers the same held-out requests. A further stage of alignment is one more
-//! [`Stage`] in [`stages`].
+//! A [`World`](world::World) that fits in a few lines gives the text. [`Stage`]s train on it one after another, each from
+//! the model of the one before, and every model answers the same held-out requests. Beside them stands a model that
+//! scores answers.
 
 mod evaluation;
+mod lesson;
 mod plan;
+mod preferences;
 mod report;
 mod results;
 mod stage;
@@ -15,13 +17,14 @@ mod world;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use align_model::device::DeviceName;
+use align_model::{decoder::Decoder, device::DeviceName};
 use anyhow::Context as _;
 
 use evaluation::Evaluation;
 use plan::Plan;
+use preferences::Duel;
 use results::{Results, StageResults};
-use stage::{BaseStage, SftStage, Stage};
+use stage::{BaseStage, DpoStage, SftStage, Stage};
 use workshop::Workshop;
 
 /// What `align quickstart` is told.
@@ -45,39 +48,58 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         .context("cannot print the summary")
 }
 
-/// The stages in order.
-fn stages() -> Vec<Box<dyn Stage>> {
-    vec![Box::new(BaseStage), Box::new(SftStage)]
-}
-
 /// Runs every stage of a plan, measures its model, and writes all files.
 fn run_plan(options: &Options, plan: &Plan) -> anyhow::Result<Results> {
     let started = Instant::now();
     let workshop = Workshop::new(options, plan)?;
     let mut results = Results::new(&workshop, options);
-    let mut model = workshop.fresh_model();
-    for stage in stages() {
-        let stage_started = Instant::now();
-        eprintln!("{}: it {}", stage.title(), stage.purpose());
-        let outcome =
-            stage.run(&workshop, model).with_context(|| format!("the stage `{}` failed", stage.name()))?;
-        let train_seconds = stage_started.elapsed().as_secs_f64();
-        workshop.save(&outcome.model, stage.name())?;
-        let evaluation = Evaluation::of(&outcome.model, &workshop)
-            .with_context(|| format!("the model of the stage `{}` cannot be evaluated", stage.name()))?;
-        let seconds = stage_started.elapsed().as_secs_f64();
-        eprintln!(
-            "{} of held-out requests answered right, {seconds:.1} s",
-            results::percent(evaluation.accuracy.share)
-        );
-        results.timing.add(stage.name(), train_seconds, seconds - train_seconds);
-        results.stages.push(StageResults::new(stage.as_ref(), outcome.training, evaluation));
-        model = outcome.model;
+    let model = run_stage(&BaseStage, &workshop, workshop.fresh_model(), &mut results)?;
+    let model = run_stage(&SftStage, &workshop, model, &mut results)?;
+    train_reward_model(&workshop, &model, &mut results)?;
+    run_stage(&DpoStage, &workshop, model, &mut results)?;
+    if let [.., before, after] = &results.stages[..] {
+        let (before, after) = (&before.evaluation.answers, &after.evaluation.answers);
+        results.duel = Some(Duel::between(&workshop.held_out, before, after));
     }
     results.timing.total_seconds = started.elapsed().as_secs_f64();
     results.write(&workshop.out)?;
     report::write_page(&results, &workshop.out)?;
     Ok(results)
+}
+
+/// Trains a model and measures it.
+fn run_stage(
+    stage: &dyn Stage,
+    workshop: &Workshop,
+    model: Decoder,
+    results: &mut Results,
+) -> anyhow::Result<Decoder> {
+    let started = Instant::now();
+    eprintln!("{}: it {}", stage.title(), stage.purpose());
+    let outcome =
+        stage.run(workshop, model).with_context(|| format!("the stage `{}` failed", stage.name()))?;
+    let train_seconds = started.elapsed().as_secs_f64();
+    workshop.save(&outcome.model, stage.name())?;
+    let evaluation = Evaluation::of(&outcome.model, workshop)
+        .with_context(|| format!("the model of the stage `{}` cannot be evaluated", stage.name()))?;
+    let seconds = started.elapsed().as_secs_f64();
+    let accuracy = results::percent(evaluation.accuracy.share);
+    eprintln!("{accuracy} of held-out requests answered right, {seconds:.1} s");
+    results.timing.add(stage.name(), train_seconds, seconds - train_seconds);
+    results.stages.push(StageResults::new(stage, outcome.training, evaluation));
+    Ok(outcome.model)
+}
+
+/// Trains a model that scores answers, and measures it.
+fn train_reward_model(workshop: &Workshop, start: &Decoder, results: &mut Results) -> anyhow::Result<()> {
+    let started = Instant::now();
+    eprintln!("Reward model: it learns from pairs of answers to score the better one higher");
+    let reward = preferences::reward_model(workshop, start).context("the reward model failed")?;
+    let seconds = started.elapsed().as_secs_f64();
+    eprintln!("{} of held-out pairs ranked right, {seconds:.1} s", results::percent(reward.accuracy.share));
+    results.timing.add("reward", seconds, 0.0);
+    results.reward = Some(reward);
+    Ok(())
 }
 
 #[cfg(test)]

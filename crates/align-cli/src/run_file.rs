@@ -3,7 +3,7 @@
 pub(crate) mod adapter;
 pub(crate) mod data;
 pub(crate) mod date;
-mod sft;
+mod run;
 
 use std::{fmt, path::Path, str::FromStr};
 
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow};
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue, Deserializer, Error};
 
-pub(crate) use sft::{SavedForm, SftRun};
+pub(crate) use run::{Run, SavedForm};
 
 /// A value that takes the place of one in the run file: `sft.update.learning_rate=1e-4`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,15 +148,17 @@ fn key_at(table: &DeTable<'_>, position: usize) -> Option<String> {
 mod tests {
     use std::path::PathBuf;
 
+    use align_dpo::{DpoConfig, KtoConfig};
     use align_model::{device::DeviceName, pretrained::SavedDtype, sft::SftConfig};
+    use align_reward::trainer::RewardConfig;
 
     use super::*;
-    use crate::training::findings::Findings;
+    use crate::{method::Settings, training::findings::Findings};
 
     const FILE: &str =
         "model = \"m\"\ndata = \"d\"\nout = \"o\"\n\n[sft]\nbatch_size = 4\nupdate.learning_rate = 1e-3\n";
 
-    fn with(text: &str, overrides: &[&str]) -> Result<SftRun> {
+    fn with(text: &str, overrides: &[&str]) -> Result<Run<SftConfig>> {
         let overrides: Vec<Override> = overrides.iter().map(|one| one.parse().unwrap()).collect();
         parse(text, Path::new("run.toml"), &overrides)
     }
@@ -170,8 +172,8 @@ mod tests {
     #[test]
     fn what_is_not_said_has_its_default() {
         let run = with(FILE, &[]).unwrap();
-        assert_eq!(run.sft.batch_size.get(), 4);
-        assert_eq!(run.sft.max_length, SftConfig::default().max_length);
+        assert_eq!(run.method.batch_size.get(), 4);
+        assert_eq!(run.method.max_length, SftConfig::default().max_length);
         assert_eq!(run.device, DeviceName::FLEX);
     }
 
@@ -190,13 +192,13 @@ mod tests {
             ],
         )
         .unwrap();
-        assert!((run.sft.update.learning_rate.get() - 1e-4).abs() < 1e-12);
+        assert!((run.method.update.learning_rate.get() - 1e-4).abs() < 1e-12);
         assert_eq!(run.model, Path::new("some/where"));
         assert_eq!(run.save.dtype, SavedDtype::Bfloat16);
-        assert_eq!(run.sft.duration.steps(1000, run.sft.batch_size), 3);
-        assert_eq!(run.sft.seed, 2);
-        assert_eq!(run.sft.batch_size.get(), 4, "what stands beside an override stays");
-        assert_eq!(run.sft.update.max_grad_norm.get().to_bits(), 1f64.to_bits());
+        assert_eq!(run.method.duration.steps(1000, run.method.batch_size), 3);
+        assert_eq!(run.method.seed, 2);
+        assert_eq!(run.method.batch_size.get(), 4, "what stands beside an override stays");
+        assert_eq!(run.method.update.max_grad_norm.get().to_bits(), 1f64.to_bits());
     }
 
     #[test]
@@ -251,12 +253,34 @@ mod tests {
         let directory = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/configs"));
         let files: Vec<PathBuf> =
             std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
-        assert!(!files.is_empty());
+        assert!(files.len() >= 6);
         for file in files {
-            let run: SftRun = read(&file, &[]).unwrap();
-            let mut findings = Findings::default();
-            run.resolve(false).check(&mut findings);
-            assert_eq!(findings.problems(), Vec::<String>::new());
+            let text = std::fs::read_to_string(&file).unwrap();
+            let is_run_of = |name: &str| text.contains(&format!("\n[{name}]\n"));
+            match () {
+                () if is_run_of("dpo") => is_run::<DpoConfig>(&file),
+                () if is_run_of("kto") => is_run::<KtoConfig>(&file),
+                () if is_run_of("reward") => is_run::<RewardConfig>(&file),
+                () => is_run::<SftConfig>(&file),
+            }
         }
+    }
+
+    #[track_caller]
+    fn is_run<C: Settings>(file: &Path) {
+        let run: Run<C> = read(file, &[]).unwrap();
+        let mut findings = Findings::default();
+        run.resolve(false).check(&mut findings);
+        assert_eq!(findings.problems(), Vec::<String>::new(), "{}", file.display());
+    }
+
+    #[test]
+    fn the_table_of_settings_has_the_name_of_the_method() {
+        let text = FILE.replace("[sft]", "[dpo]");
+        let run: Run<DpoConfig> = parse(&text, Path::new("run.toml"), &[]).unwrap();
+        assert_eq!(run.method.batch_size.get(), 4);
+        let error = parse::<Run<KtoConfig>>(&text, Path::new("run.toml"), &[]).unwrap_err().to_string();
+        assert!(error.starts_with("run.toml:5: dpo: unknown field `dpo`, expected one of "), "{error}");
+        assert!(error.contains("`kto`") && !error.contains("`sft`"), "{error}");
     }
 }

@@ -1,5 +1,6 @@
 //! What every training command does around its steps: checks, progress, records, samples, checkpoints, the result.
 
+pub(crate) mod command;
 pub(crate) mod directory;
 pub(crate) mod dry_run;
 pub(crate) mod event_file;

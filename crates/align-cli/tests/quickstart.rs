@@ -46,13 +46,27 @@ fn check_results(results: &Value) {
     assert!(number(&sft["accuracy"]["low"]) > number(&base["accuracy"]["high"]));
     assert!(number(&sft["answer_nll"]) < number(&base["answer_nll"]));
     assert!(number(&sft["ended"]["share"]) > 0.95);
+    check_preferences(results);
     let seconds = number(&results["timing"]["total_seconds"]);
     // Under three minutes on two free cores; the machine of a test is seldom free.
     assert!(seconds < 600.0, "{seconds} s");
 }
 
+/// The reward model tells better answers from worse, and preference learning makes answers better.
+fn check_preferences(results: &Value) {
+    let (sft, dpo) = (&results["stages"][1]["evaluation"], &results["stages"][2]["evaluation"]);
+    let number = |value: &Value| value.as_f64().unwrap();
+    let reward = &results["reward"]["accuracy"];
+    assert!(number(&reward["share"]) > 0.9, "{reward}");
+    let wins = &results["duel"]["wins"];
+    assert!(number(&wins["low"]) > 0.8 && number(&wins["total"]) > 100.0, "{wins}");
+    assert!(number(&dpo["preferred"]["low"]) > number(&sft["preferred"]["high"]), "{}", dpo["preferred"]);
+    assert!(number(&dpo["kind"]["low"]) > number(&sft["kind"]["high"]), "{}", dpo["kind"]);
+    assert!(number(&dpo["accuracy"]["share"]) > number(&sft["accuracy"]["share"]) - 0.05);
+}
+
 fn check_files(out: &Path) {
-    for name in ["base", "sft"] {
+    for name in ["base", "sft", "dpo"] {
         for file in [
             "config.json",
             "model.safetensors",
@@ -62,9 +76,11 @@ fn check_files(out: &Path) {
         ] {
             assert!(out.join(name).join(file).is_file(), "{name}/{file}");
         }
+    }
+    for name in ["base", "sft", "reward", "dpo"] {
         let metrics = std::fs::read_to_string(out.join(format!("metrics-{name}.jsonl"))).unwrap();
         let lines: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert!(lines.len() > 100 && lines.iter().all(|line| line["loss"].is_f64()));
+        assert!(lines.len() >= 100 && lines.iter().all(|line| line["loss"].is_f64()));
     }
 }
 

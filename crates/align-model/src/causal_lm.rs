@@ -1,107 +1,23 @@
 //! The seam between language models and everything that trains, samples or scores them.
 
+mod batch;
 mod pass;
 
 use burn::{
-    module::Module,
-    tensor::{Device, Int, Tensor, TensorData},
+    module::{Module, ModuleDisplay},
+    tensor::{Device, Tensor},
 };
 
+pub use batch::TokenBatch;
+pub(crate) use batch::index_tensor;
 pub use pass::{DropoutSeed, HiddenPass, LogitsBackward, LogitsPass, PassOptions, Recompute};
 pub(crate) use pass::{add_gradient, backward_through, plain};
-
-/// Token sequences laid end to end, without padding.
-///
-/// Every layer but attention treats positions independently, so padded positions would only be computed to be thrown
-/// away. The lengths are the mask: a position attends to itself and to what precedes it *in its own sequence*.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TokenBatch {
-    tokens: Vec<u32>,
-    positions: Vec<u32>,
-    lengths: Vec<usize>,
-}
-
-impl TokenBatch {
-    /// A batch of whole sequences, each starting at position 0.
-    ///
-    /// # Panics
-    /// If a sequence is empty.
-    #[must_use]
-    pub fn from_sequences<S: AsRef<[u32]>>(sequences: &[S]) -> Self {
-        let mut batch = Self::default();
-        for sequence in sequences {
-            batch.push(sequence.as_ref(), 0);
-        }
-        batch
-    }
-
-    /// Appends a sequence whose first token stands at `first_position`.
-    ///
-    /// # Panics
-    /// If the sequence is empty.
-    pub fn push(&mut self, tokens: &[u32], first_position: usize) {
-        assert!(!tokens.is_empty(), "a sequence needs at least one token");
-        self.tokens.extend_from_slice(tokens);
-        self.positions.extend((first_position..first_position + tokens.len()).map(|p| p as u32));
-        self.lengths.push(tokens.len());
-    }
-
-    /// All token ids, sequence after sequence.
-    #[must_use]
-    pub fn tokens(&self) -> &[u32] {
-        &self.tokens
-    }
-
-    /// The position of each token in its sequence.
-    #[must_use]
-    pub fn positions(&self) -> &[u32] {
-        &self.positions
-    }
-
-    /// The length of each sequence.
-    #[must_use]
-    pub fn lengths(&self) -> &[usize] {
-        &self.lengths
-    }
-
-    /// Number of sequences.
-    #[must_use]
-    pub fn sequences(&self) -> usize {
-        self.lengths.len()
-    }
-
-    /// The index of each sequence's first token among [`tokens`](Self::tokens).
-    #[must_use]
-    pub fn starts(&self) -> Vec<usize> {
-        let mut start = 0;
-        self.lengths
-            .iter()
-            .map(|length| {
-                start += length;
-                start - length
-            })
-            .collect()
-    }
-
-    /// Token ids on a device. Shape `[tokens]`.
-    #[must_use]
-    pub fn token_tensor(&self, device: &Device) -> Tensor<1, Int> {
-        index_tensor(self.tokens.iter().map(|&t| t as usize), device)
-    }
-}
-
-/// Indices on a device. Shape `[indices]`.
-pub(crate) fn index_tensor(indices: impl IntoIterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
-    let values: Vec<i32> = indices.into_iter().map(|i| i as i32).collect();
-    let count = values.len();
-    Tensor::from_data(TensorData::new(values, [count]), device)
-}
 
 /// A language model that predicts each token from those before it.
 ///
 /// Hidden states and logits are two calls on purpose: trainers need logits at response positions alone, and those in
 /// chunks, so that no `[sequences, length, vocab]` tensor ever exists.
-pub trait CausalLm: Module {
+pub trait CausalLm: Module + ModuleDisplay {
     /// Final hidden states, normalised and ready for the head. Shape `[tokens, hidden]`, in the batch's order.
     ///
     /// # Panics
@@ -119,6 +35,13 @@ pub trait CausalLm: Module {
     fn training_pass<'a>(&'a self, batch: &'a TokenBatch, options: PassOptions) -> HiddenPass<'a> {
         let _ = options;
         HiddenPass::keeping_graph(self, self.hidden(batch))
+    }
+
+    /// Whether [`hidden`](Self::hidden) and [`training_pass`](Self::training_pass) know what
+    /// [continues](TokenBatch::continues) what: only then may a batch have prompts that are shared. For any other model a
+    /// trainer lays every sequence out whole, its prompt before it.
+    fn shares_prompts(&self) -> bool {
+        false
     }
 
     /// Next-token logits. `hidden`: `[positions, hidden]`; result: `[positions, vocab]`.
@@ -147,6 +70,9 @@ pub trait IncrementalLm: CausalLm {
     type Cache: Cache;
 
     /// Reads whole prompts. Returns their hidden states `[tokens, hidden]` and a cache with a row for each.
+    ///
+    /// # Panics
+    /// If one of them [continues](TokenBatch::continues) another.
     fn prefill(&self, prompts: &TokenBatch) -> (Tensor<2>, Self::Cache);
 
     /// Appends one token to every row. Returns hidden states `[rows, hidden]`.

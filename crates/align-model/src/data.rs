@@ -9,7 +9,7 @@
 //! | [`SftRecord::Conversation`] | `messages` |
 //! | [`SftRecord::Text`] | `text` |
 //! | [`PromptRecord`] | `prompt` |
-//! | [`PreferenceRecord`] | `chosen`, `rejected`, with `prompt` or without |
+//! | [`PreferenceRecord`] | `chosen`, `rejected`, with `prompt` or without; `margin` if there is one |
 //! | [`UnpairedRecord`] | `prompt`, `completion`, `label` |
 //! | [`StepwiseRecord`] | `prompt`, `completions`, `labels` |
 //!

@@ -98,7 +98,7 @@ impl Decoder {
         })?;
         let norm = builder.within("norm", |b| Norm::build(b, config.norm, hidden))?;
         let head = match config.head {
-            Head::Tied => None,
+            Head::Tied | Head::Absent => None,
             Head::Untied => Some(builder.within("head", |b| Linear::build(b, [hidden, vocab], false))?),
         };
         let (config, compute) = (config.clone(), ComputeDtype::default());
@@ -119,6 +119,14 @@ impl Decoder {
         compute.check(&self.device())?;
         self.compute = compute;
         Ok(self)
+    }
+
+    /// The same decoder without its head, for another one to read the hidden states: it has no logits.
+    #[must_use]
+    pub fn without_head(mut self) -> Self {
+        self.head = None;
+        self.config.head = Head::Absent;
+        self
     }
 
     /// The precision of activations and products.
@@ -195,7 +203,7 @@ impl Decoder {
         let mut windows: Vec<_> = self.config.layers.iter().map(|layer| layer.window).collect();
         windows.sort_unstable();
         windows.dedup();
-        AttentionPlan::new(batch.lengths(), &windows, &self.device())
+        AttentionPlan::new(batch, &windows, &self.device())
     }
 }
 
@@ -209,10 +217,16 @@ impl CausalLm for Decoder {
     }
 
     fn training_logits(&self, hidden: Tensor<2>) -> LogitsPass<'_> {
+        assert!(self.config.head != Head::Absent, "a decoder without a head has no logits");
         training::logits_pass(self, hidden)
     }
 
+    fn shares_prompts(&self) -> bool {
+        true
+    }
+
     fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        assert!(self.config.head != Head::Absent, "a decoder without a head has no logits");
         match &self.head {
             Some(head) => head.forward(hidden, Pass::default()),
             None => hidden.matmul(self.embedding.val().transpose()),
@@ -236,6 +250,7 @@ impl IncrementalLm for Decoder {
     type Cache = KvCache;
 
     fn prefill(&self, prompts: &TokenBatch) -> (Tensor<2>, KvCache) {
+        assert!(!prompts.shares_prompts(), "each row of a cache is a whole prompt");
         let (rotations, plan) = (self.rotations(prompts.positions()), self.plan(prompts));
         let alignment = Alignment::new(prompts);
         let mut layers = Vec::with_capacity(self.layers.len());

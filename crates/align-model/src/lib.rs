@@ -14,7 +14,7 @@
 //! | models | [`causal_lm`], [`decoder`], [`adapter`], [`pretrained`] |
 //! | what models say, what passes cost | [`logprob`], [`generate`], [`memory`] |
 //! | training | [`checkpoint`], [`train`] |
-//! | fine-tuning | [`sft`] |
+//! | fine-tuning, preferences as tokens | [`sft`], [`preference`] |
 //! | looking at data | [`inspect`] |
 //!
 //! # Features
@@ -67,5 +67,7 @@ pub mod memory;
 pub mod train;
 
 pub mod sft;
+
+pub mod preference;
 
 pub mod inspect;

@@ -39,6 +39,11 @@ pub struct TokenScores {
     pub divergences: Option<Tensor<1>>,
     /// 1 where the most likely token is the target, else 0. `[targets]`, without a gradient
     pub correct: Tensor<1>,
+    /// Mean logit over the vocabulary at each position. `[targets]`, without a gradient
+    pub mean_logits: Tensor<1>,
+    /// `log Σ π(v)²` over the vocabulary at each position, where it was asked for: how likely two draws are the same
+    /// token. `[targets]`, without a gradient
+    pub collisions: Option<Tensor<1>>,
 }
 
 /// One forward pass of a model, open for a backward pass.
@@ -54,6 +59,8 @@ pub struct LogProbPass<'a, M: CausalLm> {
     tokens: Tensor<1, Int>,
     counts: Vec<usize>,
     reference: Option<Reference<'a, M>>,
+    /// Whether `log Σ π(v)²` is wanted.
+    has_collisions: bool,
     /// Positions whose logits exist at once, at most.
     rows_at_once: usize,
 }
@@ -69,7 +76,8 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
     /// Runs `model` over `batch`. Gradients flow if the model's parameters are on an autodiff device.
     ///
     /// # Panics
-    /// If there are no targets, or the batch has a token or position that the model does not know.
+    /// If there are no targets, the batch has a token or position that the model does not know, or it shares prompts and the
+    /// model [cannot read that](CausalLm::shares_prompts).
     #[must_use]
     pub fn forward(model: &'a M, batch: &'a TokenBatch, targets: &Targets) -> Self {
         Self::forward_with(model, batch, targets, PassOptions::default())
@@ -87,6 +95,8 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
         options: PassOptions,
     ) -> Self {
         assert!(!targets.is_empty(), "a pass needs at least one target");
+        let is_read = model.shares_prompts() || !batch.shares_prompts();
+        assert!(is_read, "this model cannot read prompts that are shared: lay every sequence out whole");
         let pass = model.training_pass(batch, options);
         let device = pass.hidden().device();
         let positions = index_tensor(targets.positions().iter().copied(), &device);
@@ -99,6 +109,7 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
             positions,
             counts: targets.counts().to_vec(),
             reference: None,
+            has_collisions: false,
             rows_at_once: (LOGITS_AT_ONCE / model.vocab_size()).max(1),
         }
     }
@@ -122,6 +133,13 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
         self
     }
 
+    /// Scores also say how likely two draws are the same token, [`TokenScores::collisions`].
+    #[must_use]
+    pub fn with_collisions(mut self) -> Self {
+        self.has_collisions = true;
+        self
+    }
+
     /// Scores all targets. The result's tensors are leaves: build a loss from them and give it to
     /// [`backward`](Self::backward).
     #[must_use]
@@ -131,7 +149,7 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
             .chunks()
             .map(|(start, length)| {
                 let logits = self.plain.logits(hidden.clone().narrow(0, start, length));
-                leaves(&self.score(logits, start, length))
+                self.leaves(&self.score(logits, start, length))
             })
             .collect();
         self.join(chunks, |values| self.leaf(values))
@@ -175,9 +193,9 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
         loss: impl Fn(&TokenScores) -> Tensor<1>,
     ) -> (GradientsParams, TokenScores, Tensor<1>) {
         let (mut terms, mut seen) = (Vec::new(), Vec::new());
-        let counts = self.counts.clone();
+        let (counts, has_collisions) = (self.counts.clone(), self.has_collisions);
         let gradients = self.backward_chunks(|chunk, _, _| {
-            let scores = leaves(chunk);
+            let scores = leaves(chunk, has_collisions);
             let tracked = map_scores(&scores, |x| Tensor::from_inner(x).require_grad());
             let term = loss(&tracked);
             terms.push(plain(term.clone()));
@@ -232,6 +250,10 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
         (0..total).step_by(rows).map(move |start| (start, rows.min(total - start)))
     }
 
+    fn leaves(&self, chunk: &ChunkScores) -> TokenScores {
+        leaves(chunk, self.has_collisions)
+    }
+
     fn join(&self, chunks: Vec<TokenScores>, wrap: impl Fn(Tensor<1>) -> Tensor<1>) -> TokenScores {
         join(self.counts.clone(), chunks, wrap)
     }
@@ -256,7 +278,7 @@ fn plain<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 }
 
 /// A chunk's scores as vectors, `[chunk]`.
-fn leaves(chunk: &ChunkScores) -> TokenScores {
+fn leaves(chunk: &ChunkScores, has_collisions: bool) -> TokenScores {
     let values = chunk.log_probs.clone().squeeze_dim(1);
     TokenScores {
         log_probs: TokenLogProbs { values, counts: Vec::new() },
@@ -264,6 +286,8 @@ fn leaves(chunk: &ChunkScores) -> TokenScores {
         uniform_log_probs: chunk.uniform_log_probs.clone().squeeze_dim(1),
         divergences: chunk.divergence.as_ref().map(|(divergence, _)| divergence.clone().squeeze_dim(1)),
         correct: chunk.correct.clone().squeeze_dim(1),
+        mean_logits: chunk.mean_logits.clone().squeeze_dim(1),
+        collisions: has_collisions.then(|| chunk.collisions().squeeze_dim(1)),
     }
 }
 
@@ -276,19 +300,25 @@ fn map_scores(scores: &TokenScores, wrap: impl Fn(Tensor<1>) -> Tensor<1>) -> To
         uniform_log_probs: wrap(scores.uniform_log_probs.clone()),
         divergences: scores.divergences.clone().map(&wrap),
         correct: scores.correct.clone(),
+        mean_logits: scores.mean_logits.clone(),
+        collisions: scores.collisions.clone(),
     }
 }
 
 fn join(counts: Vec<usize>, chunks: Vec<TokenScores>, wrap: impl Fn(Tensor<1>) -> Tensor<1>) -> TokenScores {
     let cat = |field: &dyn Fn(&TokenScores) -> Tensor<1>| Tensor::cat(chunks.iter().map(field).collect(), 0);
-    let has_divergence = chunks.iter().all(|chunk| chunk.divergences.is_some());
+    let all = |field: &dyn Fn(&TokenScores) -> Option<Tensor<1>>| {
+        let found: Option<Vec<Tensor<1>>> = chunks.iter().map(field).collect();
+        found.map(|parts| Tensor::cat(parts, 0))
+    };
     let joined = TokenScores {
         log_probs: TokenLogProbs { values: cat(&|c| c.log_probs.values.clone()), counts },
         entropies: cat(&|c| c.entropies.clone()),
         uniform_log_probs: cat(&|c| c.uniform_log_probs.clone()),
-        divergences: has_divergence
-            .then(|| Tensor::cat(chunks.iter().filter_map(|c| c.divergences.clone()).collect(), 0)),
+        divergences: all(&|c| c.divergences.clone()),
         correct: cat(&|c| c.correct.clone()),
+        mean_logits: cat(&|c| c.mean_logits.clone()),
+        collisions: all(&|c| c.collisions.clone()),
     };
     map_scores(&joined, wrap)
 }

@@ -7,7 +7,7 @@
 mod activations;
 
 use crate::{
-    causal_lm::Recompute,
+    causal_lm::{Recompute, TokenBatch},
     decoder::{
         BaseWeights, ComputeDtype, DecoderConfig, Head, MlpKind, NormConfig, NormPlacement, Positions,
     },
@@ -93,14 +93,39 @@ impl MemoryEstimate {
     /// Estimates a step of `setup` on a model of this configuration.
     #[must_use]
     pub fn new(config: &DecoderConfig, setup: &TrainingSetup, pass: &LargestPass<'_>) -> Self {
+        let segments: Vec<_> = pass.lengths.iter().map(|&length| (length, 0)).collect();
+        Self::of_segments(config, setup, &segments, pass.targets)
+    }
+
+    /// As [`new`](Self::new), where the largest pass is over `batch`, which may share prompts, with a loss on `targets` of
+    /// its tokens.
+    #[must_use]
+    pub fn of_batch(
+        config: &DecoderConfig,
+        setup: &TrainingSetup,
+        batch: &TokenBatch,
+        targets: usize,
+    ) -> Self {
+        let lengths = batch.lengths();
+        let prompt = |continues: &Option<usize>| continues.map_or(0, |index| lengths[index]);
+        let segments: Vec<_> = lengths.iter().copied().zip(batch.continues().iter().map(prompt)).collect();
+        Self::of_segments(config, setup, &segments, targets)
+    }
+
+    /// `segments`: the length of each, and that of the prompt it continues.
+    fn of_segments(
+        config: &DecoderConfig,
+        setup: &TrainingSetup,
+        segments: &[(usize, usize)],
+        targets: usize,
+    ) -> Self {
         let of_model = parameters(config) as u64;
         let (trained, of_adapters, head) = match setup.trained {
             Trained::Everything => (of_model, 0, (config.vocab_size * config.hidden_size) as u64),
             Trained::Adapters { parameters } => (parameters as u64, parameters as u64, 0),
         };
-        let activations = Activations::new(config, setup, pass);
-        let chunk =
-            pass.targets.div_ceil(pass.targets.div_ceil((LOGITS_AT_ONCE / config.vocab_size).max(1)).max(1));
+        let activations = Activations::new(config, setup, segments, targets);
+        let chunk = targets.div_ceil(targets.div_ceil((LOGITS_AT_ONCE / config.vocab_size).max(1)).max(1));
         Self {
             weights: F32 * of_adapters + weight_bytes(config, setup.base),
             loading: F32 * of_model,

@@ -1,6 +1,7 @@
 //! Models as they lie on disk: Hugging Face directories and GGUF files, read and written.
 
 mod checkpoint;
+mod classifier;
 mod config_json;
 mod config_keys;
 mod error;
@@ -19,6 +20,7 @@ use std::path::Path;
 use serde_json::Value;
 
 pub use checkpoint::{Architecture, Checkpoint};
+pub use classifier::{Classifier, ClassifierKind};
 pub use error::LoadError;
 pub use family::Family;
 pub(crate) use family::Fusion;

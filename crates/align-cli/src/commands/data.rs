@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     args::{DataArguments, DataCommand, InspectArguments},
     dataset, model,
-    run_file::{self, SftRun},
+    run_file::{self, Run},
 };
 
 /// Does what was asked.
@@ -102,13 +102,13 @@ fn subject(args: &InspectArguments) -> Result<Subject> {
         let data = data.context("name the data with --data, or a run file with --config")?;
         return Ok(Subject { data, evaluation, model: args.model.clone(), sft });
     };
-    let run: SftRun = run_file::read(path, &args.overrides)?;
-    run.sft.check().with_context(|| format!("{}: [sft] contradicts itself", path.display()))?;
+    let run: Run<SftConfig> = run_file::read(path, &args.overrides)?;
+    run.method.check().with_context(|| format!("{}: [sft] contradicts itself", path.display()))?;
     Ok(Subject {
         data: data.unwrap_or(run.data.train),
         evaluation: evaluation.or(run.data.evaluation),
         model: Some(args.model.clone().unwrap_or(run.model)),
-        sft: run.sft,
+        sft: run.method,
     })
 }
 

@@ -17,9 +17,10 @@ use align_model::{
 use serde::Serialize;
 
 use super::{
+    preferences::preferred,
     stage::{conversation, located},
     workshop::Workshop,
-    world::{Task, TaskKind},
+    world::{Manner, Task, TaskKind, worth},
 };
 
 /// How well a model answers held-out requests.
@@ -31,6 +32,10 @@ pub(super) struct Evaluation {
     pub(super) accuracy_by_kind: BTreeMap<&'static str, Proportion>,
     /// Answers that end by themselves.
     pub(super) ended: Proportion,
+    /// Answers that are right and kind.
+    pub(super) kind: Proportion,
+    /// Pairs of answers of which the better one is the likelier.
+    pub(super) preferred: Proportion,
     /// Mean negative log-likelihood of the right answers' tokens, in nats.
     pub(super) answer_nll: f64,
     /// Its exponential.
@@ -100,10 +105,14 @@ impl Evaluation {
             (wanted.name(), Proportion::of(&asked, |_, answer| answer.correct))
         };
         let answer_nll = answer_nll(model, workshop)?;
+        let is_kind = |(task, answer): &(&Task, &Answer)| worth(task, &answer.text) == Some(Manner::Kind);
+        let kind = workshop.held_out.iter().zip(&answers).filter(is_kind).count();
         Ok(Self {
             accuracy: Proportion::of(&by_kind, |_, answer| answer.correct),
             accuracy_by_kind: TaskKind::ALL.into_iter().map(accuracy_of).collect(),
             ended: Proportion::of(&by_kind, |_, answer| answer.ended),
+            kind: Proportion::new(kind, answers.len()),
+            preferred: preferred(model, workshop)?,
             answer_nll,
             answer_perplexity: answer_nll.exp(),
             answers,

@@ -2,11 +2,16 @@
 
 use std::num::{NonZeroU64, NonZeroUsize};
 
+use align_dpo::{
+    DpoConfig, Objective,
+    loss::{LikelihoodMean, PairLoss, PairObjective},
+};
 use align_model::{
     number::{Positive, ProperFraction, UnitInterval},
     sft::{Duration, LossOn, SftConfig},
     train::{AdamWConfig, Floor, Schedule, Span, UpdateConfig},
 };
+use align_reward::trainer::RewardConfig;
 use serde::Serialize;
 
 use super::world::LONGEST_SEQUENCE;
@@ -18,6 +23,10 @@ pub(super) struct Plan {
     pub(super) base: Training,
     /// It learns to answer.
     pub(super) sft: Training,
+    /// A model of its own learns to tell better answers from worse.
+    pub(super) reward: Training,
+    /// It learns to give the better ones.
+    pub(super) dpo: Training,
     /// Held-out requests of each kind, at most; some kinds have fewer.
     pub(super) held_out_per_kind: usize,
 }
@@ -46,6 +55,14 @@ impl Plan {
         Self {
             base: Training { steps: 700, batch_size: 40, learning_rate: 6e-3, beta2: 0.98, warmup_steps: 30 },
             sft: Training { steps: 640, batch_size: 40, learning_rate: 4e-3, beta2: 0.999, warmup_steps: 30 },
+            reward: Training {
+                steps: 100,
+                batch_size: 32,
+                learning_rate: 2e-3,
+                beta2: 0.98,
+                warmup_steps: 10,
+            },
+            dpo: Training { steps: 120, batch_size: 32, learning_rate: 1e-3, beta2: 0.98, warmup_steps: 10 },
             held_out_per_kind: 60,
         }
     }
@@ -60,6 +77,52 @@ impl Training {
     /// The settings of the trainer.
     pub(super) fn config(self, loss_on: LossOn, seed: u64) -> anyhow::Result<SftConfig> {
         let batch_size = NonZeroUsize::try_from(self.batch_size)?;
+        Ok(SftConfig {
+            loss_on,
+            duration: Duration::Steps(NonZeroU64::try_from(self.steps)?),
+            batch_size,
+            micro_batch_size: batch_size,
+            max_length: NonZeroUsize::try_from(LONGEST_SEQUENCE)?,
+            update: self.update()?,
+            seed,
+            ..SftConfig::default()
+        })
+    }
+
+    /// The settings of a trainer of reward models.
+    pub(super) fn reward_config(self, seed: u64) -> anyhow::Result<RewardConfig> {
+        let batch_size = NonZeroUsize::try_from(self.batch_size)?;
+        Ok(RewardConfig {
+            duration: Duration::Steps(NonZeroU64::try_from(self.steps)?),
+            batch_size,
+            micro_batch_size: batch_size,
+            max_length: NonZeroUsize::try_from(LONGEST_SEQUENCE)?,
+            update: self.update()?,
+            seed,
+            ..RewardConfig::default()
+        })
+    }
+
+    /// The settings of a trainer of preferences: DPO, and the likelihood of the better answers beside it, without which
+    /// both answers of a pair may become less likely.
+    pub(super) fn dpo_config(self, seed: u64) -> anyhow::Result<DpoConfig> {
+        let batch_size = NonZeroUsize::try_from(self.batch_size)?;
+        let likelihood = PairLoss::Sft { mean: LikelihoodMean::default() };
+        let losses =
+            vec![PairLoss::Sigmoid { label_smoothing: ProperFraction::new(0.0) }.into(), likelihood.into()];
+        Ok(DpoConfig {
+            objective: Objective::Dpo(PairObjective { losses, ..PairObjective::default() }),
+            duration: Duration::Steps(NonZeroU64::try_from(self.steps)?),
+            batch_size,
+            micro_batch_size: batch_size,
+            max_length: NonZeroUsize::try_from(LONGEST_SEQUENCE)?,
+            update: self.update()?,
+            seed,
+            ..DpoConfig::default()
+        })
+    }
+
+    fn update(self) -> anyhow::Result<UpdateConfig> {
         let schedule = Schedule::CosineWithMinLr {
             warmup: Span::Steps(self.warmup_steps),
             floor: Floor::Ratio(FINAL_SHARE_OF_RATE),
@@ -67,20 +130,11 @@ impl Training {
         };
         let optimizer =
             AdamWConfig { beta2: ProperFraction::try_from(self.beta2)?, ..AdamWConfig::default() };
-        Ok(SftConfig {
-            loss_on,
-            duration: Duration::Steps(NonZeroU64::try_from(self.steps)?),
-            batch_size,
-            micro_batch_size: batch_size,
-            max_length: NonZeroUsize::try_from(LONGEST_SEQUENCE)?,
-            update: UpdateConfig {
-                learning_rate: Positive::try_from(self.learning_rate)?,
-                schedule,
-                optimizer,
-                max_grad_norm: Positive::new(1.0),
-            },
-            seed,
-            ..SftConfig::default()
+        Ok(UpdateConfig {
+            learning_rate: Positive::try_from(self.learning_rate)?,
+            schedule,
+            optimizer,
+            max_grad_norm: Positive::new(1.0),
         })
     }
 }

@@ -58,6 +58,8 @@ fn lines(stages: &[StageResults]) -> Vec<Line> {
         shares(kind.description(), Rank::Part, &accuracy)
     }));
     lines.extend([
+        shares("right answers, kindly put", Rank::Headline, &|stage| stage.evaluation.kind),
+        shares("better of two answers is likelier", Rank::Headline, &|stage| stage.evaluation.preferred),
         shares("answers that end by themselves", Rank::Headline, &|stage| stage.evaluation.ended),
         numbers("nats per token of the right answer", Rank::Detail, &|stage| stage.evaluation.answer_nll),
         numbers("perplexity of the right answer", Rank::Headline, &|stage| {

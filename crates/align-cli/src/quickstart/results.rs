@@ -9,8 +9,10 @@ use serde_json::Value;
 use super::{
     Options,
     evaluation::Evaluation,
+    lesson::TrainingRecord,
     plan::Plan,
-    stage::{Stage, TrainingRecord},
+    preferences::{Duel, RewardResults},
+    stage::Stage,
     workshop::Workshop,
 };
 use crate::files;
@@ -34,6 +36,10 @@ pub(super) struct Results {
     pub(super) held_out: Vec<Question>,
     /// The stages in order.
     pub(super) stages: Vec<StageResults>,
+    /// The model that scores answers, which stands beside the stages.
+    pub(super) reward: Option<RewardResults>,
+    /// The last stage's answers against those of the one before.
+    pub(super) duel: Option<Duel>,
     /// How long everything took.
     pub(super) timing: Timing,
 }
@@ -98,6 +104,8 @@ impl Results {
             parameters: workshop.fresh_model().num_params(),
             held_out: workshop.held_out.iter().map(question).collect(),
             stages: Vec::new(),
+            reward: None,
+            duel: None,
             timing: Timing::default(),
         }
     }

@@ -62,6 +62,11 @@ impl Workshop {
         })
     }
 
+    /// The device that everything is computed on.
+    pub(super) fn device(&self) -> &Device {
+        &self.device
+    }
+
     /// A model that knows nothing.
     pub(super) fn fresh_model(&self) -> Decoder {
         self.architecture.random(&mut ChaCha8Rng::seed_from_u64(self.seed), &self.device)

@@ -6,6 +6,7 @@
 
 mod corpus;
 mod draw;
+mod manners;
 mod task;
 mod tokenizer;
 mod vocabulary;
@@ -13,6 +14,7 @@ mod vocabulary;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
+pub(crate) use manners::{Manner, Preference, Virtue, worth};
 pub(crate) use task::{Task, TaskKind};
 pub(crate) use tokenizer::{LONGEST_SEQUENCE, tokenizer_files};
 
@@ -31,6 +33,8 @@ enum Purpose {
     BaseCorpus,
     Conversations,
     HeldOut,
+    Preferences,
+    HeldOutPreferences,
 }
 
 impl World {
@@ -58,6 +62,19 @@ impl World {
         let mut rng = self.rng(Purpose::HeldOut);
         let mut draw = |kind| draw_until(kind, &mut rng, is_held_out);
         TaskKind::ALL.into_iter().cycle().take(count).map(&mut draw).collect()
+    }
+
+    /// Preferences between answers to tasks that are not held out.
+    pub(crate) fn preferences(self, count: usize) -> Vec<Preference> {
+        let mut rng = self.rng(Purpose::Preferences);
+        let kinds = TaskKind::ALL.into_iter().cycle().take(count);
+        kinds.map(|kind| Preference::draw(draw_for_training(kind, &mut rng), &mut rng)).collect()
+    }
+
+    /// A preference between answers to each of these tasks.
+    pub(crate) fn preferences_about(self, tasks: &[Task]) -> Vec<Preference> {
+        let mut rng = self.rng(Purpose::HeldOutPreferences);
+        tasks.iter().map(|task| Preference::draw(task.clone(), &mut rng)).collect()
     }
 
     fn rng(self, purpose: Purpose) -> ChaCha8Rng {

@@ -1,11 +1,10 @@
 //! Which data a run trains on and which it is evaluated on.
 
-use std::{fmt, num::NonZeroUsize};
+use std::num::NonZeroUsize;
 
 use align_model::{
     data::{DatasetConfig, Located},
     number::ProperFraction,
-    sft::{Duration, SftConfig},
 };
 use anyhow::{Result, ensure};
 use rand_chacha::{
@@ -13,7 +12,9 @@ use rand_chacha::{
     rand_core::{Rng as _, SeedableRng as _},
 };
 use serde::{Deserialize, Deserializer, Serialize, de};
-use serde_json::{Map, Value};
+use serde_json::Value;
+
+use crate::method::Plan;
 
 /// The data of a run. In a run file it is a table with these keys, or what [`DatasetConfig`] can be: that is then what
 /// the run trains on.
@@ -57,17 +58,18 @@ impl DataTable {
     }
 
     /// Checks that what is to be done with streamed data can be done without having them all.
-    pub(crate) fn check_streaming(&self, sft: &SftConfig) -> Result<()> {
+    /// `settings` is the name of the table of settings.
+    pub(crate) fn check_streaming(&self, settings: &str, plan: &Plan) -> Result<()> {
         if self.streaming.is_none() {
             return Ok(());
         }
         ensure!(
-            matches!(sft.duration, Duration::Steps(_)),
-            "data.streaming needs sft.duration = {{ steps = N }}: how many samples a stream has is not known beforehand"
+            plan.fixed_steps().is_some(),
+            "data.streaming needs {settings}.duration = {{ steps = N }}: how many samples a stream has is not known beforehand"
         );
         ensure!(
-            sft.packing.is_none(),
-            "sft.packing needs all samples at once, and data.streaming never has them: leave one out"
+            plan.packing.is_none(),
+            "{settings}.packing needs all samples at once, and data.streaming never has them: leave one out"
         );
         ensure!(
             self.evaluation_share.is_none(),
@@ -113,28 +115,6 @@ fn default_seed() -> u64 {
 
 impl<'de> Deserialize<'de> for DataTable {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(DataVisitor)
-    }
-}
-
-struct DataVisitor;
-
-impl<'de> de::Visitor<'de> for DataVisitor {
-    type Value = DataTable;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the path of a data file, a list of them, or a table with `train`, `path` or `sources`")
-    }
-
-    fn visit_str<E: de::Error>(self, path: &str) -> Result<DataTable, E> {
-        Ok(DatasetConfig::from(path).into())
-    }
-
-    fn visit_seq<A: de::SeqAccess<'de>>(self, list: A) -> Result<DataTable, A::Error> {
-        Ok(DatasetConfig::deserialize(de::value::SeqAccessDeserializer::new(list))?.into())
-    }
-
-    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<DataTable, A::Error> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Parts {
@@ -145,16 +125,14 @@ impl<'de> de::Visitor<'de> for DataVisitor {
             split_seed: u64,
             streaming: Option<Streaming>,
         }
-        let table = Map::deserialize(de::value::MapAccessDeserializer::new(map))?;
-        let is_dataset = table.contains_key("path") || table.contains_key("sources");
-        if is_dataset && !table.contains_key("train") {
-            let train: DatasetConfig =
-                serde_json::from_value(Value::Object(table)).map_err(de::Error::custom)?;
-            return Ok(train.into());
+        let value = Value::deserialize(deserializer)?;
+        let has = |key: &str| value.get(key).is_some();
+        if !value.is_object() || (has("path") || has("sources")) && !has("train") {
+            return Ok(serde_json::from_value::<DatasetConfig>(value).map_err(de::Error::custom)?.into());
         }
-        let parts: Parts = serde_json::from_value(Value::Object(table)).map_err(de::Error::custom)?;
+        let parts: Parts = serde_json::from_value(value).map_err(de::Error::custom)?;
         let Parts { train, evaluation, evaluation_share, split_seed, streaming } = parts;
-        Ok(DataTable { train, evaluation, evaluation_share, split_seed, streaming })
+        Ok(Self { train, evaluation, evaluation_share, split_seed, streaming })
     }
 }
 
@@ -162,9 +140,11 @@ impl<'de> de::Visitor<'de> for DataVisitor {
 mod tests {
     use std::{path::Path, sync::Arc};
 
-    use align_model::sft::Packing;
+    use align_model::sft::{Duration, Packing, SftConfig};
+    use serde_json::Map;
 
     use super::*;
+    use crate::method::Settings as _;
 
     fn read(text: &str) -> Result<DataTable, toml::de::Error> {
         #[derive(Deserialize)]
@@ -196,12 +176,13 @@ mod tests {
     #[test]
     fn what_needs_all_records_does_not_go_with_a_stream() {
         let stream = read("[data]\ntrain = \"a\"\nstreaming = { window = 9 }\n").unwrap();
-        let refused =
-            |table: &DataTable, sft: &SftConfig| table.check_streaming(sft).unwrap_err().to_string();
+        let refused = |table: &DataTable, sft: &SftConfig| {
+            table.check_streaming("sft", &sft.plan()).unwrap_err().to_string()
+        };
         assert!(refused(&stream, &SftConfig::default()).starts_with("data.streaming needs sft.duration"));
         let steps = Duration::Steps(std::num::NonZeroU64::MIN);
         let sft = SftConfig { duration: steps, ..SftConfig::default() };
-        stream.check_streaming(&sft).unwrap();
+        stream.check_streaming("sft", &sft.plan()).unwrap();
         let packed = SftConfig { packing: Some(Packing::Wrapped), ..sft.clone() };
         assert!(refused(&stream, &packed).starts_with("sft.packing needs"));
         let split = DataTable { evaluation_share: Some(ProperFraction::new(0.1)), ..stream };

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Serialize;
 
 /// Names of files that a run writes, whole or up to their first dot or hyphen.
-const OWN_FILES: [&str; 13] = [
+const OWN_FILES: [&str; 14] = [
     "adapter",
     "adapter_model",
     "chat_template",
@@ -17,6 +17,7 @@ const OWN_FILES: [&str; 13] = [
     "generation_config",
     "metrics",
     "model",
+    "reference",
     "report",
     "run",
     "samples",

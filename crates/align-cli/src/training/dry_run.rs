@@ -121,10 +121,7 @@ fn enough(needed: u64, free: Option<u64>, out: &std::path::Path) -> Result<()> {
 }
 
 /// Seconds of the second of two steps; the first one warms up. The trainer is of no use afterwards.
-pub(crate) fn seconds_of_steps<S: Step<B>, B: ?Sized>(trainer: &mut S, batch: &B) -> Result<f64>
-where
-    S::Error: 'static,
-{
+pub(crate) fn seconds_of_steps<S: Step<B>, B: ?Sized>(trainer: &mut S, batch: &B) -> Result<f64> {
     trainer.step(batch).context("a first step fails")?;
     let started = Instant::now();
     trainer.step(batch).context("a second step fails")?;

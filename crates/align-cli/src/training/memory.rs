@@ -26,17 +26,18 @@ pub(crate) fn described(estimate: &MemoryEstimate, process: u64) -> String {
     format!("about {} at most{there}: {}", bytes(estimate.total(process)), parts.join(", "))
 }
 
-/// Fails if a step takes more memory than the machine has free. Only for what computes in the machine's own memory.
-pub(crate) fn check(estimate: &MemoryEstimate, process: u64) -> Result<()> {
+/// Fails if a step takes more memory than the machine has free; `settings` is the name of the table of settings. Only for what computes in the machine's own memory.
+pub(crate) fn check(estimate: &MemoryEstimate, process: u64, settings: &str) -> Result<()> {
     let needed = estimate.total(process);
-    enough(needed, Machine::look().free_memory.map(|free| free + machine::resident_memory().unwrap_or(0)))
+    let free = Machine::look().free_memory.map(|free| free + machine::resident_memory().unwrap_or(0));
+    enough(needed, free, settings)
 }
 
-fn enough(needed: u64, free: Option<u64>) -> Result<()> {
+fn enough(needed: u64, free: Option<u64>, settings: &str) -> Result<()> {
     let Some(free) = free else { return Ok(()) };
     ensure!(
         needed <= free,
-        "a step takes about {} of memory and there are {}: lower sft.micro_batch_size or sft.max_length, set sft.recompute = \"layers\", or train an [adapter]",
+        "a step takes about {} of memory and there are {}: lower {settings}.micro_batch_size or {settings}.max_length, set {settings}.recompute = \"layers\", or train an [adapter]",
         bytes(needed),
         bytes(free)
     );
@@ -49,7 +50,7 @@ mod tests {
 
     #[test]
     fn too_little_memory_is_a_problem() {
-        assert!(enough(10, Some(10)).is_ok() && enough(10, None).is_ok());
-        assert!(enough(11, Some(10)).unwrap_err().to_string().contains("takes about 11 bytes"));
+        assert!(enough(10, Some(10), "sft").is_ok() && enough(10, None, "sft").is_ok());
+        assert!(enough(11, Some(10), "sft").unwrap_err().to_string().contains("takes about 11 bytes"));
     }
 }

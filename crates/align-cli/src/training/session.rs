@@ -1,6 +1,6 @@
 //! A training run of any method, from its first step or a checkpoint to its end.
 
-use std::borrow::Borrow;
+use std::{borrow::Borrow, error::Error};
 
 use align_model::{
     checkpoint::{CheckpointConfig, CheckpointStore, Resumable, RunIdentity},
@@ -11,6 +11,8 @@ use align_model::{
     },
 };
 use anyhow::{Context as _, Result};
+
+use crate::method::Measured;
 
 use super::{
     directory::RunDirectory,
@@ -34,9 +36,6 @@ pub(crate) struct Session<'a> {
     pub(crate) portrait: Portrait,
 }
 
-/// What an evaluation measured: names without `eval_`, and values.
-pub(crate) type Measured = Vec<(&'static str, f64)>;
-
 /// Measures a trainer's model.
 pub(crate) type Evaluate<'a, S> = Box<dyn FnMut(&S) -> Result<Measured, HookError> + 'a>;
 
@@ -44,31 +43,32 @@ pub(crate) type Evaluate<'a, S> = Box<dyn FnMut(&S) -> Result<Measured, HookErro
 pub(crate) type Write<'a, S> = Box<dyn FnMut(&S) -> Result<Vec<GeneratedSample>, HookError> + 'a>;
 
 /// What is looked at between steps.
-pub(crate) struct Looks<'a, S> {
+pub(crate) struct Looks<'a, S, R> {
     /// An evaluation and when it happens.
     pub(crate) evaluation: Option<(EvaluationConfig, Evaluate<'a, S>)>,
     /// Samples and when they are written.
     pub(crate) samples: Option<(SamplesConfig, Write<'a, S>)>,
+    /// What keeps in checkpoints how far the batches have been read, if the number of steps does not tell.
+    pub(crate) position: Option<&'a mut dyn Hook<S, R>>,
 }
 
 impl Session<'_> {
     /// Makes the steps that are left. A run that Ctrl-C ended is an error of the kind [`Interrupted`].
     ///
     /// `describe` says in an error what a batch was made of.
-    pub(crate) fn train<S, B: ?Sized, I>(
+    pub(crate) fn train<S, B: ?Sized, I, E>(
         self,
         trainer: &mut S,
-        batches: impl IntoIterator<Item = I>,
+        batches: impl IntoIterator<Item = Result<I, E>>,
         describe: impl Fn(&I) -> String,
-        looks: Looks<'_, S>,
+        looks: Looks<'_, S, S::Report>,
     ) -> Result<Outcome>
     where
         S: Step<B> + Resumable,
-        S::Error: 'static,
         I: Borrow<B>,
+        E: Error + Send + Sync + 'static,
     {
         let total_steps = self.portrait.total_steps;
-        self.directory.begin()?;
         let settings = self.portrait.settings.clone();
         let mut store =
             CheckpointStore::open(self.directory.path(), self.identity, self.checkpoints.clone())?;
@@ -87,6 +87,7 @@ impl Session<'_> {
         hooks.push(&mut recording);
         hooks.extend(samples.as_mut().map(|hook| hook as &mut dyn Hook<S, S::Report>));
         hooks.push(&mut watch);
+        hooks.extend(looks.position.map(|hook| hook as &mut dyn Hook<S, S::Report>));
 
         let mut steps = TrainingLoop::new(total_steps)
             .stopping_at(interrupt::stop_signal()?)
@@ -97,8 +98,9 @@ impl Session<'_> {
             announce(&resumed, self.directory, total_steps);
         }
         self.directory.write_settings(&settings)?;
-        let outcome =
-            steps.run::<B>(trainer, batches, &mut hooks).with_context(|| broken_off(self.directory))?;
+        let outcome = steps
+            .try_run::<B, E>(trainer, batches, &mut hooks)
+            .with_context(|| broken_off(self.directory))?;
         conclude(outcome, self.directory)
     }
 }

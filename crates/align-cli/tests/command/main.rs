@@ -7,6 +7,7 @@ mod data;
 mod generate;
 mod hub;
 mod mistakes;
+mod preferences;
 mod runs;
 mod sft;
 mod streaming;

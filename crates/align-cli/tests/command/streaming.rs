@@ -34,7 +34,7 @@ fn a_streamed_run_goes_on_bit_for_bit() {
         "rows.jsonl, streamed; of its first 3 records: 2 samples, ",
         "whole passes and a part of one; ",
         "samples were longer than sft.max_length and cut; ",
-        "had no token to learn and were left out; 1 rows of each pass could not be read",
+        "have no token to learn and are left out; 1 rows of each pass could not be read",
     ] {
         assert!(said.contains(expected), "{expected}: {said}");
     }
@@ -66,7 +66,7 @@ fn a_row_that_breaks_a_stream_is_named_and_checkpoints_stand() {
     let run = format!("{STREAM} --set data.train.on_bad_row=stop");
     let said = place.align(&run);
     said.failed("training stopped; the model was not written; --resume goes on from checkpoint-000001");
-    said.failed("because: step 2 on a batch that cannot be read failed; the checkpoint of step 1 stands");
+    said.failed("because: the batch of step 2 cannot be read; the checkpoint of step 1 stands");
     said.failed("because: cannot read on in the data\n  because: rows.jsonl:10:2: not a JSON object");
     assert!(!place.path("out/model.safetensors").exists());
     place.align(&format!("{run} --resume")).failed("because: rows.jsonl:10:2");

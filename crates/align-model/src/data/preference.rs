@@ -14,6 +14,8 @@ pub enum PreferenceRecord {
         chosen: String,
         /// The column `rejected`, without the prompt.
         rejected: String,
+        /// The column `margin`: by how much the first completion is better, where the data say so.
+        margin: Option<f32>,
     },
     /// Conversations.
     Chat {
@@ -23,6 +25,8 @@ pub enum PreferenceRecord {
         chosen: Vec<Message>,
         /// The column `rejected`, without the prompt; at least one message is the assistant's.
         rejected: Vec<Message>,
+        /// The column `margin`: by how much the first completion is better, where the data say so.
+        margin: Option<f32>,
         /// What the chat template needs besides the messages.
         template: TemplateColumns,
     },
@@ -58,11 +62,11 @@ impl PreferenceRecord {
     #[must_use]
     pub fn unpair(self) -> [UnpairedRecord; 2] {
         match self {
-            Self::Text { prompt, chosen, rejected } => [
+            Self::Text { prompt, chosen, rejected, margin: _ } => [
                 UnpairedRecord::Text { prompt: prompt.clone(), completion: chosen, label: true },
                 UnpairedRecord::Text { prompt, completion: rejected, label: false },
             ],
-            Self::Chat { prompt, chosen, rejected, template } => [
+            Self::Chat { prompt, chosen, rejected, margin: _, template } => [
                 UnpairedRecord::Chat {
                     prompt: prompt.clone(),
                     completion: chosen,
@@ -95,6 +99,7 @@ impl Record for PreferenceRecord {
                 prompt: row.take_text("prompt")?,
                 chosen: row.take_text("chosen")?,
                 rejected: row.take_text("rejected")?,
+                margin: row.take_number("margin")?,
             }),
             (Some(Form::Messages), Form::Text) => {
                 Err(RecordError::MixedForms { string: "chosen", messages: "prompt" })
@@ -159,6 +164,7 @@ fn implicit_text(row: &mut Row) -> Result<PreferenceRecord, RecordError> {
         prompt: chosen[..end].to_owned(),
         chosen: chosen[end..].to_owned(),
         rejected: rejected[end..].to_owned(),
+        margin: row.take_number("margin")?,
     })
 }
 
@@ -181,7 +187,8 @@ fn chat(
 ) -> Result<PreferenceRecord, RecordError> {
     require_assistant("chosen", &chosen)?;
     require_assistant("rejected", &rejected)?;
-    Ok(PreferenceRecord::Chat { prompt, chosen, rejected, template: TemplateColumns::take(row)? })
+    let margin = row.take_number("margin")?;
+    Ok(PreferenceRecord::Chat { prompt, chosen, rejected, margin, template: TemplateColumns::take(row)? })
 }
 
 #[cfg(test)]

@@ -138,6 +138,23 @@ impl Row {
         value.as_ref().and_then(truth).ok_or_else(|| wrong_type(column, value.as_ref(), "true or false"))
     }
 
+    /// Takes a column that is a finite number, or a string that spells one; `None` if the row does not have it.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn take_number(&mut self, column: &'static str) -> Result<Option<f32>, RecordError> {
+        let Some(value) = self.columns.shift_remove(column) else { return Ok(None) };
+        let number = match &value {
+            Value::Number(number) => number.as_f64(),
+            Value::String(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        match number.map(|number| number as f32).filter(|number| number.is_finite()) {
+            Some(number) => Ok(Some(number)),
+            None => Err(wrong_type(column, Some(&value), "a finite number")),
+        }
+    }
+
     /// Takes a column that is a list of strings, or a string that spells one in JSON.
     ///
     /// # Errors

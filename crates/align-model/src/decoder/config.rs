@@ -143,4 +143,6 @@ pub enum Head {
     Tied,
     /// A matrix of its own.
     Untied,
+    /// None: the decoder stops at its hidden states, and another head reads those.
+    Absent,
 }

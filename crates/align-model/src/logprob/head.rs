@@ -21,6 +21,8 @@ pub(super) struct ChunkScores {
     pub(super) entropies: Tensor<2>,
     /// The mean log-probability over the vocabulary. `[chunk, 1]`
     pub(super) uniform_log_probs: Tensor<2>,
+    /// The mean logit over the vocabulary. `[chunk, 1]`
+    pub(super) mean_logits: Tensor<2>,
     /// 1 where the most likely token is the target, else 0. `[chunk, 1]`
     pub(super) correct: Tensor<2>,
     /// KL divergence from the reference's distribution, and `log π − log π_ref`, `[chunk, vocab]`.
@@ -44,6 +46,7 @@ impl ChunkScores {
         let (logits, RowSums { probabilities, normaliser, entropies, uniform_log_probs, most_likely }) =
             RowSums::new(logits);
         let log_probs = logits.clone().gather(1, tokens.clone()) - normaliser.clone();
+        let mean_logits = uniform_log_probs.clone() + normaliser.clone();
         let correct = most_likely.equal(tokens.clone()).float();
         let divergence = reference.map(|reference| {
             let (reference, RowSums { normaliser: of_reference, .. }) = RowSums::new(reference);
@@ -59,9 +62,18 @@ impl ChunkScores {
             log_probs,
             entropies,
             uniform_log_probs,
+            mean_logits,
             correct,
             divergence,
         }
+    }
+
+    /// `log Σ p²` over the vocabulary. `[chunk, 1]`
+    pub(super) fn collisions(&self) -> Tensor<2> {
+        // Divided by its largest term, for the square of a small probability is 0 in f32.
+        let largest = self.probabilities.clone().max_dim(1);
+        let scaled = self.probabilities.clone() / largest.clone();
+        scaled.powi_scalar(2).sum_dim(1).log() + largest.log() * 2.0
     }
 
     /// The gradient with respect to the logits, `[chunk, vocab]`:

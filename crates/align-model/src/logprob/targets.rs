@@ -6,7 +6,8 @@ use crate::causal_lm::TokenBatch;
 
 /// The tokens of a batch whose probability matters: responses, or everything but each sequence's first token.
 ///
-/// Each target is predicted at the position before it.
+/// Each target is predicted at the position before it: the first token of a continuation at the last of its prompt, which
+/// may so predict several targets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Targets {
     positions: Vec<usize>,
@@ -16,7 +17,7 @@ pub struct Targets {
 
 impl Targets {
     /// The tokens of `batch` that `selected` marks. A sequence's first token has nothing before it and is never a
-    /// target.
+    /// target; a continuation's first token has its prompt.
     ///
     /// # Panics
     /// If `selected` has another length than the batch has tokens.
@@ -24,8 +25,13 @@ impl Targets {
     pub fn selected(batch: &TokenBatch, selected: &[bool]) -> Self {
         assert_eq!(selected.len(), batch.tokens().len(), "one mark for each token");
         let mut targets = Self::default();
-        for (start, &length) in batch.starts().into_iter().zip(batch.lengths()) {
+        let (starts, lengths) = (batch.starts(), batch.lengths());
+        for ((&start, &length), continues) in starts.iter().zip(lengths).zip(batch.continues()) {
             let before = targets.tokens.len();
+            if let (&Some(prompt), true) = (continues, selected[start]) {
+                targets.positions.push(starts[prompt] + lengths[prompt] - 1);
+                targets.tokens.push(batch.tokens()[start]);
+            }
             for index in (start + 1..start + length).filter(|&index| selected[index]) {
                 targets.positions.push(index - 1);
                 targets.tokens.push(batch.tokens()[index]);
@@ -35,10 +41,19 @@ impl Targets {
         targets
     }
 
-    /// Every token but each sequence's first.
+    /// Every token but each sequence's first. A prompt's tokens count once, however many continuations share it.
     #[must_use]
     pub fn all(batch: &TokenBatch) -> Self {
         Self::selected(batch, &vec![true; batch.tokens().len()])
+    }
+
+    /// Every token of every continuation, and nothing else: sequences and prompts have a count of 0.
+    #[must_use]
+    pub fn continuations(batch: &TokenBatch) -> Self {
+        let segments = batch.lengths().iter().zip(batch.continues());
+        let marks =
+            segments.flat_map(|(&length, continues)| std::iter::repeat_n(continues.is_some(), length));
+        Self::selected(batch, &marks.collect::<Vec<_>>())
     }
 
     /// Number of targets.
@@ -53,7 +68,8 @@ impl Targets {
         self.tokens.is_empty()
     }
 
-    /// Index, among the batch's tokens, of the position that predicts each target.
+    /// Index, among the batch's tokens, of the position that predicts each target. An index occurs more than once where a
+    /// prompt has several continuations.
     #[must_use]
     pub fn positions(&self) -> &[usize] {
         &self.positions
@@ -65,7 +81,7 @@ impl Targets {
         &self.tokens
     }
 
-    /// How many targets each sequence has.
+    /// How many targets each of the batch's segments has: one number a sequence, a prompt and a continuation.
     #[must_use]
     pub fn counts(&self) -> &[usize] {
         &self.counts
@@ -73,6 +89,9 @@ impl Targets {
 }
 
 /// Log-probabilities of response tokens, sequence after sequence, without padding.
+///
+/// Where a batch shares prompts, "sequence" is each of its segments: a prompt and each of its continuations count for
+/// themselves, in the batch's order.
 #[derive(Debug, Clone)]
 pub struct TokenLogProbs {
     /// `log π(token | what precedes it)`. `[targets]`
@@ -123,6 +142,20 @@ mod tests {
         assert_eq!(targets.positions(), [0, 1, 4]);
         assert_eq!(targets.tokens(), [8, 9, 4]);
         assert_eq!(targets.counts(), [2, 0, 1]);
+    }
+
+    #[test]
+    fn the_first_token_of_a_continuation_is_predicted_by_its_prompt() {
+        let mut batch = TokenBatch::from_sequences(&[vec![7, 8]]);
+        batch.push_sharing(&[1, 2, 3], &[&[4][..], &[5, 6]]);
+        let all = Targets::all(&batch);
+        assert_eq!(all.positions(), [0, 2, 3, 4, 4, 6]);
+        assert_eq!(all.tokens(), [8, 2, 3, 4, 5, 6]);
+        assert_eq!(all.counts(), [1, 2, 1, 2]);
+        let continuations = Targets::continuations(&batch);
+        assert_eq!(continuations.positions(), [4, 4, 6]);
+        assert_eq!(continuations.tokens(), [4, 5, 6]);
+        assert_eq!(continuations.counts(), [0, 0, 1, 2]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a training pass keeps, and what it needs for a moment.
 
-use super::{F32, LargestPass, TrainingSetup};
+use super::{F32, TrainingSetup};
 use crate::{
     causal_lm::Recompute,
     decoder::{DecoderConfig, MlpKind, NormPlacement, attention_cells},
@@ -15,14 +15,20 @@ pub(super) struct Activations {
 }
 
 impl Activations {
-    pub(super) fn new(config: &DecoderConfig, setup: &TrainingSetup, pass: &LargestPass<'_>) -> Self {
-        let tokens = pass.lengths.iter().sum::<usize>() as u64;
+    /// Of a pass with a loss on `targets` tokens. `segments`: the length of each, and that of the prompt it continues.
+    pub(super) fn new(
+        config: &DecoderConfig,
+        setup: &TrainingSetup,
+        segments: &[(usize, usize)],
+        targets: usize,
+    ) -> Self {
+        let tokens = segments.iter().map(|(length, _)| length).sum::<usize>() as u64;
         let bytes = setup.compute.bytes() as u64;
         let row = tokens * bytes * config.hidden_size as u64;
         let open = tokens * bytes * kept_of_block(config) as u64;
         let windows = config.layers.iter().map(|layer| layer.window);
         let cells: Vec<u64> =
-            windows.map(|window| (config.heads * attention_cells(pass.lengths, window)) as u64).collect();
+            windows.map(|window| (config.heads * attention_cells(segments, window)) as u64).collect();
         let weights = bytes * cells.iter().sum::<u64>();
         let largest = cells.iter().copied().max().unwrap_or(0);
         let layers = config.layers.len() as u64;
@@ -33,7 +39,7 @@ impl Activations {
         };
         // What the norm before the head reads; in f32 its result, that at the targets, and the gradients of both.
         let wide = F32 * config.hidden_size as u64;
-        let end = row + 2 * wide * (tokens + pass.targets as u64);
+        let end = row + 2 * wide * (tokens + targets as u64);
         // Either half of a block at work: scores and their gradient, or gate, up, what they make and its gradient.
         let in_attention = 2 * F32 * largest;
         let in_feed_forward = 4 * tokens * bytes * config.intermediate_size as u64;

@@ -113,3 +113,16 @@ fn loading_is_part_of_the_peak() {
     assert_eq!(estimate.loading, 4 * parameters(&config) as u64);
     assert!(estimate.total(7) >= 7 + estimate.loading);
 }
+
+#[test]
+fn a_shared_prompt_takes_less_than_twice_the_prompt_and_more_than_no_prompt() {
+    let (config, setup) = (llama(3), setup(Recompute::Nothing));
+    let of = |lengths: &[usize]| MemoryEstimate::new(&config, &setup, &LargestPass { lengths, targets: 180 });
+    let mut batch = TokenBatch::default();
+    batch.push_sharing(&[1; 400], &[&[2; 100][..], &[3; 80]]);
+    let shared = MemoryEstimate::of_batch(&config, &setup, &batch, 180);
+    assert!(shared.total(0) < of(&[500, 480]).total(0));
+    assert!(shared.total(0) > of(&[400, 100, 80]).total(0));
+    let ordinary = TokenBatch::from_sequences(&[[1; 400]]);
+    assert_eq!(MemoryEstimate::of_batch(&config, &setup, &ordinary, 180), of(&[400]));
+}

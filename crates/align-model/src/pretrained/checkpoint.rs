@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use serde_json::Value;
 
 use super::{
-    LoadError, SafetensorsWeights, SaveOptions, WeightSource, config_json, family::Family,
+    Classifier, LoadError, SafetensorsWeights, SaveOptions, WeightSource, config_json, family::Family,
     placed::CheckpointParameters, read_json, save::SavedModel,
 };
 use crate::{
@@ -107,12 +107,19 @@ impl Architecture {
     }
 
     fn saved<'a>(&'a self, model: &'a Decoder) -> SavedModel<'a> {
-        assert_eq!(
-            *model.config(),
-            self.config,
+        let config = DecoderConfig { head: model.config().head, ..self.config.clone() };
+        assert!(
+            *model.config() == config && [self.config.head, Head::Absent].contains(&config.head),
             "a model is saved under the configuration that it was built with"
         );
-        SavedModel { model, family: self.family, config: &self.json, generation: None, tokenizer: None }
+        SavedModel {
+            model,
+            family: self.family,
+            config: &self.json,
+            generation: None,
+            tokenizer: None,
+            classifier: None,
+        }
     }
 
     /// As transformers does: a head that differs from the embedding matrix is not tied to it, whatever the
@@ -187,6 +194,63 @@ impl Checkpoint {
         Ok(model)
     }
 
+    /// Reads the weights of the decoder alone, without a head of any kind.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_backbone(&self, device: &Device) -> Result<Decoder, LoadError> {
+        let Architecture { family, config, .. } = &self.architecture;
+        let config = DecoderConfig { head: Head::Absent, ..config.clone() };
+        let mut parameters = CheckpointParameters::new(&self.path, self.source.weights(), *family, &config);
+        let model = Decoder::build(&config, &mut parameters, device)?;
+        for name in Classifier::names(*family) {
+            parameters.mark_used(name);
+        }
+        parameters.finish(&config)?;
+        Ok(model)
+    }
+
+    /// The head that reads the hidden states of a sequence classifier or a token classifier; `None` if this is a
+    /// language model.
+    ///
+    /// # Errors
+    /// If the tensors cannot be read or do not fit the configuration.
+    pub fn classifier(&self) -> Result<Option<Classifier>, LoadError> {
+        Classifier::read(&self.path, self.source.weights(), &self.architecture)
+    }
+
+    /// Writes a decoder [without a head](Self::load_backbone) and the classifier that reads its hidden states, as
+    /// transformers' `…ForSequenceClassification` or `…ForTokenClassification`; otherwise as [`save`](Self::save).
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    ///
+    /// # Panics
+    /// If the model is not of this architecture.
+    pub fn save_classifier(
+        &self,
+        backbone: &Decoder,
+        classifier: &Classifier,
+        directory: &Path,
+        options: SaveOptions,
+    ) -> Result<(), LoadError> {
+        let tokenizer = self.tokenizer_if_any()?;
+        let saved = SavedModel {
+            generation: None,
+            tokenizer: tokenizer.as_ref(),
+            classifier: Some(classifier),
+            ..self.architecture.saved(backbone)
+        };
+        saved.write(directory, options)
+    }
+
+    fn tokenizer_if_any(&self) -> Result<Option<Tokenizer>, LoadError> {
+        match self.tokenizer() {
+            Err(LoadError::TokenizerFiles { source: TokenizerError::Missing { .. }, .. }) => Ok(None),
+            tokenizer => Ok(Some(tokenizer?)),
+        }
+    }
+
     /// The tokenizer and chat templates that belong to the model.
     ///
     /// # Errors
@@ -229,10 +293,7 @@ impl Checkpoint {
     /// # Panics
     /// If the model is not of this architecture.
     pub fn save(&self, model: &Decoder, directory: &Path, options: SaveOptions) -> Result<(), LoadError> {
-        let tokenizer = match self.tokenizer() {
-            Err(LoadError::TokenizerFiles { source: TokenizerError::Missing { .. }, .. }) => None,
-            tokenizer => Some(tokenizer?),
-        };
+        let tokenizer = self.tokenizer_if_any()?;
         let generation = self.generation.as_ref();
         let saved =
             SavedModel { generation, tokenizer: tokenizer.as_ref(), ..self.architecture.saved(model) };

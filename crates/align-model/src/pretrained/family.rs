@@ -93,6 +93,16 @@ impl Family {
         }
     }
 
+    /// What transformers' class names of this family begin with, where a classifier's head reads the hidden states.
+    pub(super) fn class_prefix(self) -> &'static str {
+        match self {
+            Self::Gemma3 => "Gemma3Text",
+            other => {
+                other.transformers_class().trim_end_matches("ForCausalLM").trim_end_matches("LMHeadModel")
+            }
+        }
+    }
+
     /// How checkpoints of this family keep query, key and value.
     pub(crate) fn fusion(self) -> Fusion {
         match self {

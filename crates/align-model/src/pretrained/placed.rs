@@ -83,6 +83,11 @@ impl<'a> CheckpointParameters<'a> {
         Ok(tensor)
     }
 
+    /// Marks a tensor as read that is no parameter of the decoder.
+    pub(super) fn mark_used(&mut self, name: &str) {
+        self.used.insert(name.into());
+    }
+
     fn read_fused(&mut self, name: &str, expected: &[usize]) -> Result<HostTensor, LoadError> {
         let tensor = self.read(name, expected)?;
         self.fused = self.resolve(name).map(|stored| (stored, tensor.clone()));
@@ -92,14 +97,15 @@ impl<'a> CheckpointParameters<'a> {
     /// Fails if the files hold weights that nothing asked for: the configuration is then not this model's.
     pub(super) fn finish(self, config: &DecoderConfig) -> Result<(), LoadError> {
         let head = self.family.placement("head.weight");
-        let is_tied_head = |name: &str| config.head == Head::Tied && name == head.name();
+        let is_unread_head = |name: &str| config.head != Head::Untied && name == head.name();
         let is_buffer = |name: &str| {
             let ends = |buffer: &str| {
                 name.strip_suffix(buffer).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
             };
             BUFFERS.iter().any(|buffer| ends(buffer))
         };
-        let unexpected = |name: &String| !self.used.contains(name) && !is_tied_head(name) && !is_buffer(name);
+        let unexpected =
+            |name: &String| !self.used.contains(name) && !is_unread_head(name) && !is_buffer(name);
         match self.weights.names().into_iter().find(unexpected) {
             Some(tensor) => Err(LoadError::UnexpectedTensor { path: self.path.into(), tensor }),
             None => Ok(()),

@@ -17,7 +17,7 @@ use safetensors::{Dtype, SafeTensorError, View};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{HostTensor, LoadError, family::Family, placed, staged::StagedFiles};
+use super::{Classifier, HostTensor, LoadError, family::Family, placed, staged::StagedFiles};
 use crate::{
     decoder::{Decoder, Head},
     tokenizer::Tokenizer,
@@ -95,6 +95,8 @@ pub(super) struct SavedModel<'a> {
     pub(super) config: &'a Value,
     pub(super) generation: Option<&'a Value>,
     pub(super) tokenizer: Option<&'a Tokenizer>,
+    /// What reads the hidden states of a decoder without a head.
+    pub(super) classifier: Option<&'a Classifier>,
 }
 
 impl SavedModel<'_> {
@@ -116,7 +118,10 @@ impl SavedModel<'_> {
             source,
         })?;
         let parameters = read_parameters(self.model)?;
-        let tensors = placed::to_checkpoint(self.family, self.model.config(), parameters);
+        let mut tensors = placed::to_checkpoint(self.family, self.model.config(), parameters);
+        if let Some(classifier) = self.classifier {
+            tensors.extend(classifier.tensors(self.family));
+        }
         let mut weights = StagedFiles::new(directory);
         let weight_files = stage_weights(&tensors, &mut weights, options)?;
         let mut configs = StagedFiles::new(directory);
@@ -138,7 +143,19 @@ impl SavedModel<'_> {
         for key in ["dtype", "torch_dtype"] {
             config[key] = dtype.name().into();
         }
-        config["tie_word_embeddings"] = (self.model.config().head == Head::Tied).into();
+        match self.model.config().head {
+            // Says something of a head that is not there: left as it was.
+            Head::Absent => {}
+            head => config["tie_word_embeddings"] = (head == Head::Tied).into(),
+        }
+        if let Some(classifier) = self.classifier {
+            classifier.describe(self.family, &mut config);
+            let pad = self.tokenizer.and_then(Tokenizer::pad_id);
+            if let (true, Some(pad)) = (config["pad_token_id"].is_null(), pad) {
+                // transformers finds a padded sequence's last token by it.
+                config["pad_token_id"] = pad.into();
+            }
+        }
         if !config["architectures"].is_array() {
             // vLLM finds its implementation by this name.
             config["architectures"] = json!([self.family.transformers_class()]);

@@ -221,7 +221,7 @@ impl<'a> SftTokenizer<'a> {
     }
 
     /// Tokens of a plain text, ended: generation has to learn where to stop.
-    fn encode_ended(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+    pub(crate) fn encode_ended(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let mut tokens = self.tokenizer.encode(text, SpecialTokens::Add)?;
         if let Some(end) = self.tokenizer.eos_id()
             && tokens.last() != Some(&end)
@@ -248,7 +248,7 @@ impl<'a> SftTokenizer<'a> {
         })
     }
 
-    fn render(
+    pub(crate) fn render(
         &self,
         messages: &[Message],
         columns: &TemplateColumns,

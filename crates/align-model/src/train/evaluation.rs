@@ -1,6 +1,6 @@
 //! Measuring a model on data that it is not trained on, now and then.
 
-use std::num::NonZeroU64;
+use std::{fmt::Display, num::NonZeroU64};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,10 +34,11 @@ pub struct Evaluation<F> {
 impl<F> Evaluation<F> {
     /// Evaluates by a function of the trainer.
     #[must_use]
-    pub fn new<S, M>(config: EvaluationConfig, evaluate: F) -> Self
+    pub fn new<S, M, N>(config: EvaluationConfig, evaluate: F) -> Self
     where
         F: FnMut(&S) -> Result<M, HookError>,
-        M: IntoIterator<Item = (&'static str, f64)>,
+        M: IntoIterator<Item = (N, f64)>,
+        N: Display,
     {
         Self { config, prefix: "eval_", evaluate }
     }
@@ -49,10 +50,11 @@ impl<F> Evaluation<F> {
         self
     }
 
-    fn add<S, M>(&mut self, metrics: &mut Metrics, trainer: &S) -> Result<(), HookError>
+    fn add<S, M, N>(&mut self, metrics: &mut Metrics, trainer: &S) -> Result<(), HookError>
     where
         F: FnMut(&S) -> Result<M, HookError>,
-        M: IntoIterator<Item = (&'static str, f64)>,
+        M: IntoIterator<Item = (N, f64)>,
+        N: Display,
     {
         let measured = (self.evaluate)(trainer)?;
         metrics.extend(measured.into_iter().map(|(name, value)| (format!("{}{name}", self.prefix), value)));
@@ -60,10 +62,11 @@ impl<F> Evaluation<F> {
     }
 }
 
-impl<S, R, F, M> Hook<S, R> for Evaluation<F>
+impl<S, R, F, M, N> Hook<S, R> for Evaluation<F>
 where
     F: FnMut(&S) -> Result<M, HookError>,
-    M: IntoIterator<Item = (&'static str, f64)>,
+    M: IntoIterator<Item = (N, f64)>,
+    N: Display,
 {
     fn begin(&mut self, progress: Progress, metrics: &mut Metrics, trainer: &S) -> Result<(), HookError> {
         if progress.step == 0 && self.config.at_start { self.add(metrics, trainer) } else { Ok(()) }

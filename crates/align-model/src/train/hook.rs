@@ -1,5 +1,7 @@
 //! The seams between trainers, the loop and everything that watches it.
 
+use std::convert::Infallible;
+
 use burn::module::Module;
 
 use super::{Metrics, Outcome};
@@ -32,6 +34,11 @@ pub trait Trains {
 pub trait Report {
     /// Names as TRL logs them, and values.
     fn metrics(&self) -> Vec<(&'static str, f64)>;
+
+    /// Further measurements whose names depend on the data, such as `rewards/accuracies/SLICE`.
+    fn named_metrics(&self) -> Vec<(String, f64)> {
+        Vec::new()
+    }
 }
 
 /// Where a run stands.
@@ -161,10 +168,23 @@ pub struct HookError {
     pub reason: String,
 }
 
-/// A run ended early.
+/// A run ended early. `E` is the trainer's error, `B` that of batches which [may be
+/// unreadable](super::TrainingLoop::try_run).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum FitError<E: std::error::Error + 'static> {
+pub enum FitError<E: std::error::Error + 'static, B: std::error::Error + 'static = Infallible> {
+    /// A batch could not be read.
+    #[error("the batch of step {step} cannot be read{}", kept(*last_checkpoint))]
+    Batch {
+        /// The step that it was for; the first is 1. Of a resumed run that cannot read what it has learnt: the last one
+        /// made.
+        step: u64,
+        /// The step of the last checkpoint, where checkpoints are made.
+        last_checkpoint: Option<u64>,
+        /// Why.
+        #[source]
+        source: B,
+    },
     /// A step failed.
     #[error("step {step}{} failed{}", on(batch.as_ref()), kept(*last_checkpoint))]
     Step {
@@ -198,6 +218,19 @@ pub enum FitError<E: std::error::Error + 'static> {
         #[source]
         source: Box<CheckpointError>,
     },
+}
+
+impl<E: std::error::Error + 'static, B: std::error::Error + 'static> FitError<E, B> {
+    /// The step that failed, or the last one made.
+    #[must_use]
+    pub fn step(&self) -> u64 {
+        match self {
+            Self::Batch { step, .. }
+            | Self::Step { step, .. }
+            | Self::Hook { step, .. }
+            | Self::Checkpoint { step, .. } => *step,
+        }
+    }
 }
 
 fn on(batch: Option<&String>) -> String {

@@ -1,6 +1,10 @@
 //! The loop around steps: hooks, checkpoints, resuming, stopping.
 
+mod readable;
+
 use std::{borrow::Borrow, error::Error, fmt};
+
+use readable::Readable;
 
 use super::{Failure, FitError, Flow, Hook, Metrics, Progress, Report, Step, StepEvent, StopSignal};
 use crate::checkpoint::{
@@ -14,7 +18,8 @@ use crate::checkpoint::{
 /// from its beginning and skips what was taken.
 ///
 /// After each step the hooks are called in their order, then a checkpoint is made if one is due, then the stop signal is
-/// looked at. The last step, a hook's [`Flow::Stop`] and the stop signal make a checkpoint in any case.
+/// looked at. Exactly as many batches are taken as steps are made, so that whoever makes them may note in a hook's state
+/// how far it has come. The last step, a hook's [`Flow::Stop`] and the stop signal make a checkpoint in any case.
 pub struct TrainingLoop<'a, S, I> {
     total_steps: u64,
     start: Start,
@@ -152,7 +157,7 @@ impl<'a, S, I> TrainingLoop<'a, S, I> {
     /// # Errors
     /// If a step, a hook or a checkpoint fails. Checkpoints made before stand.
     pub fn run<B: ?Sized>(
-        mut self,
+        self,
         trainer: &mut S,
         batches: impl IntoIterator<Item = I>,
         hooks: &mut [&mut dyn Hook<S, S::Report>],
@@ -161,13 +166,27 @@ impl<'a, S, I> TrainingLoop<'a, S, I> {
         S: Step<B>,
         I: Borrow<B>,
     {
+        self.try_run(trainer, Readable(batches.into_iter()), hooks)
+    }
+
+    /// As [`run`](Self::run), with batches that may turn out to be unreadable, as those of a stream of files.
+    ///
+    /// # Errors
+    /// If a batch cannot be read, or a step, a hook or a checkpoint fails. Checkpoints made before stand.
+    pub fn try_run<B: ?Sized, E>(
+        mut self,
+        trainer: &mut S,
+        batches: impl IntoIterator<Item = Result<I, E>>,
+        hooks: &mut [&mut dyn Hook<S, S::Report>],
+    ) -> Result<Outcome, FitError<S::Error, E>>
+    where
+        S: Step<B>,
+        I: Borrow<B>,
+        E: Error + 'static,
+    {
         let result = self.steps(trainer, batches.into_iter(), hooks);
         if let Err(error) = &result {
-            let step = match error {
-                FitError::Step { step, .. }
-                | FitError::Hook { step, .. }
-                | FitError::Checkpoint { step, .. } => *step,
-            };
+            let step = error.step();
             let reason = with_sources(error);
             for hook in hooks {
                 hook.on_failure(&Failure { step, reason: &reason }, trainer);
@@ -176,15 +195,16 @@ impl<'a, S, I> TrainingLoop<'a, S, I> {
         result
     }
 
-    fn steps<B: ?Sized>(
+    fn steps<B: ?Sized, E>(
         &mut self,
         trainer: &mut S,
-        mut batches: impl Iterator<Item = I>,
+        mut batches: impl Iterator<Item = Result<I, E>>,
         hooks: &mut [&mut dyn Hook<S, S::Report>],
-    ) -> Result<Outcome, FitError<S::Error>>
+    ) -> Result<Outcome, FitError<S::Error, E>>
     where
         S: Step<B>,
         I: Borrow<B>,
+        E: Error + 'static,
     {
         let (mut step, total_steps) = (self.start.step, self.total_steps);
         let mut metrics = Metrics::new();
@@ -195,13 +215,16 @@ impl<'a, S, I> TrainingLoop<'a, S, I> {
         let mut ending = (self.start.finished || step >= total_steps).then_some(Ending::FinishedBefore);
         if let (None, Some(last)) = (ending, self.start.batches_taken.checked_sub(1)) {
             // `nth` counts from 0.
-            ending = batches.nth(last as usize).is_none().then_some(Ending::OutOfBatches);
+            let taken = batches.nth(last as usize).transpose();
+            let taken = taken.map_err(|source| self.unreadable(step, source))?;
+            ending = taken.is_none().then_some(Ending::OutOfBatches);
         }
         let ending = loop {
             if let Some(ending) = ending {
                 break ending;
             }
-            let Some(batch) = batches.next() else { break Ending::OutOfBatches };
+            let batch = batches.next().transpose().map_err(|source| self.unreadable(step + 1, source))?;
+            let Some(batch) = batch else { break Ending::OutOfBatches };
             let progress = Progress { step: step + 1, total_steps };
             let flow = self.one_step(progress, trainer, &batch, &mut metrics, hooks)?;
             step += 1;
@@ -224,15 +247,24 @@ impl<'a, S, I> TrainingLoop<'a, S, I> {
         Ok(outcome)
     }
 
+    /// The batch of a step cannot be read.
+    fn unreadable<F: Error + 'static, E: Error + 'static>(&self, step: u64, source: E) -> FitError<F, E> {
+        FitError::Batch { step, last_checkpoint: self.last_checkpoint(), source }
+    }
+
+    fn last_checkpoint(&self) -> Option<u64> {
+        self.checkpoints.as_ref().and_then(|checkpoints| checkpoints.last)
+    }
+
     /// Makes one step between its hooks and leaves its metrics.
-    fn one_step<B: ?Sized>(
+    fn one_step<B: ?Sized, E: Error + 'static>(
         &self,
         progress: Progress,
         trainer: &mut S,
         batch: &I,
         metrics: &mut Metrics,
         hooks: &mut [&mut dyn Hook<S, S::Report>],
-    ) -> Result<Flow, FitError<S::Error>>
+    ) -> Result<Flow, FitError<S::Error, E>>
     where
         S: Step<B>,
         I: Borrow<B>,
@@ -244,10 +276,11 @@ impl<'a, S, I> TrainingLoop<'a, S, I> {
         let report = trainer.step(batch.borrow()).map_err(|source| FitError::Step {
             step: progress.step,
             batch: self.describe.as_ref().map(|describe| describe(batch)),
-            last_checkpoint: self.checkpoints.as_ref().and_then(|checkpoints| checkpoints.last),
+            last_checkpoint: self.last_checkpoint(),
             source,
         })?;
         *metrics = report.metrics().into_iter().collect();
+        metrics.extend(report.named_metrics());
         let mut event = StepEvent { progress, report: &report, metrics };
         let mut flow = Flow::Continue;
         for hook in hooks.iter_mut() {
@@ -260,14 +293,14 @@ impl<'a, S, I> TrainingLoop<'a, S, I> {
     }
 
     /// Makes a checkpoint, unless there is one of this step, and tells the hooks.
-    fn checkpoint<R, E: Error + 'static>(
+    fn checkpoint<R, F: Error + 'static, E: Error + 'static>(
         &mut self,
         Progress { step, total_steps }: Progress,
         ending: Option<Ending>,
         metrics: &Metrics,
         trainer: &S,
         hooks: &mut [&mut dyn Hook<S, R>],
-    ) -> Result<(), FitError<E>> {
+    ) -> Result<(), FitError<F, E>> {
         let Some(checkpoints) = &mut self.checkpoints else { return Ok(()) };
         if step == 0 || checkpoints.last == Some(step) {
             return Ok(());

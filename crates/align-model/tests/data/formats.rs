@@ -61,7 +61,7 @@ proptest! {
             .collect();
         let expected: Vec<PreferenceRecord> = rows
             .into_iter()
-            .map(|(prompt, chosen, rejected)| PreferenceRecord::Text { prompt, chosen, rejected })
+            .map(|(prompt, chosen, rejected)| PreferenceRecord::Text { prompt, chosen, rejected, margin: None })
             .collect();
         read_everywhere(&columns, |records| assert_eq!(records, expected));
     }

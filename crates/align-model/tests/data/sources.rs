@@ -111,8 +111,12 @@ fn columns_are_renamed_all_at_once() {
     let source = files.write("a.jsonl", rows);
     let swapped = source.clone().column("chosen", "rejected").column("rejected", "chosen");
     let records = read::<PreferenceRecord>(&swapped.into()).unwrap().records;
-    let expected =
-        PreferenceRecord::Text { prompt: "q".into(), chosen: "bad".into(), rejected: "good".into() };
+    let expected = PreferenceRecord::Text {
+        prompt: "q".into(),
+        chosen: "bad".into(),
+        rejected: "good".into(),
+        margin: None,
+    };
     assert_eq!(records[0].record, expected);
 
     let sft = source.clone().column("completion", "chosen");

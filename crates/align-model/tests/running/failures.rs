@@ -1,6 +1,6 @@
 //! What happens when something goes wrong in the middle of a run.
 
-use std::{error::Error as _, io, path::Path};
+use std::{error::Error as _, fmt, io, path::Path};
 
 use align_model::{
     checkpoint::{
@@ -47,6 +47,30 @@ fn a_failed_step_names_its_batch_and_leaves_the_last_checkpoint() {
     assert_eq!(diary.0.last().unwrap(), &format!("failure 5: {said}: 13 cannot be added"));
     assert_eq!(steps(&checkpoints), [2, 4]);
     assert_eq!(checkpoints.newest().unwrap().unwrap().manifest.batches_taken, 4);
+}
+
+#[test]
+fn a_batch_that_cannot_be_read_is_named_and_the_last_checkpoint_stands() {
+    let directory = tempfile::tempdir().unwrap();
+    let batches = || [Ok(1), Ok(2), Ok(3), Err(fmt::Error), Ok(5)];
+    let mut diary = Diary::default();
+    let mut checkpoints = store(directory.path(), 2);
+    let run = TrainingLoop::new(9).with_checkpoints(&mut checkpoints);
+    let error = run.try_run::<u64, _>(&mut Adder::default(), batches(), &mut [&mut diary]).unwrap_err();
+    let said = "the batch of step 4 cannot be read; the checkpoint of step 2 stands";
+    assert_eq!(error.to_string(), said);
+    assert!(matches!(error, FitError::Batch { step: 4, last_checkpoint: Some(2), source: fmt::Error }));
+    assert!(diary.0.last().unwrap().starts_with(&format!("failure 4: {said}: ")));
+    assert_eq!(steps(&checkpoints), [2]);
+
+    let mut checkpoints = store(directory.path(), 2);
+    let mut run = TrainingLoop::new(9).with_checkpoints(&mut checkpoints);
+    let mut adder = Adder::default();
+    let hooks: &mut [&mut dyn Hook<Adder, _>] = &mut [&mut diary];
+    assert_eq!(run.resume(&mut adder, hooks).unwrap().step, 2);
+    let batches = [Ok(1), Err(fmt::Error)];
+    let error = run.try_run::<u64, _>(&mut adder, batches, hooks).unwrap_err();
+    assert!(matches!(error, FitError::Batch { step: 2, last_checkpoint: Some(2), .. }), "what was learnt");
 }
 
 #[test]

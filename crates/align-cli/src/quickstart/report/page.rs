@@ -6,11 +6,12 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::super::{
+    lesson::{Curve, TrainingRecord},
+    preferences::RewardResults,
     results::{Results, StageResults, percent},
-    stage::Curve,
     world::TaskKind,
 };
-use super::{Cell, Line, Rank, lines};
+use super::{Cell, Line, Rank, lines, share_cell};
 use crate::page::{
     self,
     chart::{Baseline, LineChart, Series, Stroke},
@@ -40,6 +41,8 @@ struct PageView<'a> {
     last_stage: &'static str,
     seconds: String,
     stages: Vec<StageView>,
+    reward: Option<RewardView>,
+    duel: Option<DuelView>,
     lines: Vec<LineView>,
     samples: Vec<Sample<'a>>,
     out: String,
@@ -60,6 +63,12 @@ impl<'a> PageView<'a> {
             last_stage: last.name,
             seconds: format!("{:.0}", results.timing.total_seconds),
             stages: results.stages.iter().map(StageView::new).collect::<anyhow::Result<_>>()?,
+            reward: reward_view(results)?,
+            duel: results.duel.map(|duel| DuelView {
+                wins: CellView::new(share_cell(duel.wins)),
+                decided: duel.wins.total,
+                ties: duel.ties,
+            }),
             lines: lines(&results.stages).into_iter().map(LineView::new).collect(),
             samples: samples(results),
             out: out.display().to_string(),
@@ -72,6 +81,12 @@ struct StageView {
     name: &'static str,
     title: &'static str,
     purpose: &'static str,
+    run: RunView,
+}
+
+/// The numbers and curves of a training run.
+#[derive(Serialize)]
+struct RunView {
     steps: u64,
     batch_size: usize,
     learning_rate: f64,
@@ -81,6 +96,49 @@ struct StageView {
     charts: Vec<String>,
 }
 
+impl RunView {
+    fn new(training: &TrainingRecord) -> anyhow::Result<Self> {
+        Ok(Self {
+            steps: training.steps,
+            batch_size: training.sizes.batch_size,
+            learning_rate: training.sizes.learning_rate,
+            samples: grouped(training.samples as u64),
+            tokens: grouped(training.tokens),
+            final_loss: format!("{:.3}", training.final_loss),
+            charts: training.curves.iter().map(line_chart).collect::<anyhow::Result<_>>()?,
+        })
+    }
+}
+
+/// The model that scores answers.
+#[derive(Serialize)]
+struct RewardView {
+    accuracy: CellView,
+    /// Names of virtues and shares.
+    virtues: Vec<(&'static str, CellView)>,
+    run: RunView,
+}
+
+/// Two models' answers compared.
+#[derive(Serialize)]
+struct DuelView {
+    wins: CellView,
+    decided: usize,
+    ties: usize,
+}
+
+fn reward_view(results: &Results) -> anyhow::Result<Option<RewardView>> {
+    let view = |reward: &RewardResults| {
+        let virtues = reward.accuracy_by_virtue.iter();
+        Ok(RewardView {
+            accuracy: CellView::new(share_cell(reward.accuracy)),
+            virtues: virtues.map(|(name, share)| (*name, CellView::new(share_cell(*share)))).collect(),
+            run: RunView::new(&reward.training)?,
+        })
+    };
+    results.reward.as_ref().map(view).transpose()
+}
+
 impl StageView {
     fn new(stage: &StageResults) -> anyhow::Result<Self> {
         let training = &stage.training;
@@ -88,13 +146,7 @@ impl StageView {
             name: stage.name,
             title: stage.title,
             purpose: stage.purpose,
-            steps: training.steps,
-            batch_size: training.config.batch_size.get(),
-            learning_rate: training.config.update.learning_rate.get(),
-            samples: grouped(training.samples as u64),
-            tokens: grouped(training.tokens),
-            final_loss: format!("{:.3}", training.final_loss),
-            charts: training.curves.iter().map(line_chart).collect::<anyhow::Result<_>>()?,
+            run: RunView::new(training)?,
         })
     }
 }
@@ -121,9 +173,17 @@ struct CellView {
 
 impl LineView {
     fn new(line: Line) -> Self {
-        let view =
-            |Cell { value, interval, share }| CellView { value, interval, percent: share.map(|s| 100.0 * s) };
-        Self { label: line.label, rank: line.rank, cells: line.cells.into_iter().map(view).collect() }
+        Self {
+            label: line.label,
+            rank: line.rank,
+            cells: line.cells.into_iter().map(CellView::new).collect(),
+        }
+    }
+}
+
+impl CellView {
+    fn new(Cell { value, interval, share }: Cell) -> Self {
+        Self { value, interval, percent: share.map(|share| 100.0 * share) }
     }
 }
 

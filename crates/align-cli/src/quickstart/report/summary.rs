@@ -4,7 +4,7 @@ use std::io::{Result, Write};
 use std::path::Path;
 
 use super::super::results::Results;
-use super::{Cell, Rank, lines};
+use super::{Cell, Rank, lines, share_cell};
 
 const LABEL_WIDTH: usize = 36;
 const CELL_WIDTH: usize = 24;
@@ -23,6 +23,14 @@ pub(in super::super) fn write_summary(output: &mut dyn Write, results: &Results,
             write!(output, "{:>CELL_WIDTH$}", text(cell))?;
         }
         writeln!(output)?;
+    }
+    if let Some(reward) = &results.reward {
+        let label = "pairs that the reward model ranks right";
+        writeln!(output, "{label:LABEL_WIDTH$} {}", text(share_cell(reward.accuracy)))?;
+    }
+    if let Some(duel) = &results.duel {
+        let label = format!("better answers after than before, of {}", duel.wins.total);
+        writeln!(output, "{label:LABEL_WIDTH$} {}", text(share_cell(duel.wins)))?;
     }
     let show = |name: &str| out.join(name).display().to_string();
     writeln!(output, "\nIn brackets: 95 % intervals. {:.0} s in all.\n", results.timing.total_seconds)?;

@@ -12,8 +12,8 @@ fn pair(value: &Value) -> Result<PreferenceRecord, RecordError> {
 
 fn texts(chosen: &str, rejected: &str) -> (String, String, String) {
     match pair(&json!({"chosen": chosen, "rejected": rejected})).unwrap() {
-        PreferenceRecord::Text { prompt, chosen, rejected } => (prompt, chosen, rejected),
-        other @ PreferenceRecord::Chat { .. } => panic!("{other:?}"),
+        PreferenceRecord::Text { prompt, chosen, rejected, margin: None } => (prompt, chosen, rejected),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -24,6 +24,7 @@ fn an_explicit_prompt_stays_as_it_is() {
         prompt: "The sky is".into(),
         chosen: " blue.".into(),
         rejected: " brown.".into(),
+        margin: None,
     };
     assert_eq!(record, expected);
 }
@@ -55,6 +56,7 @@ fn an_implicit_prompt_is_the_messages_that_both_begin_with() {
         prompt: vec![user()],
         chosen: vec![blue.clone()],
         rejected: vec![green.clone()],
+        margin: None,
         template: TemplateColumns::default(),
     };
     let columns = json!({"chosen": [user(), blue], "rejected": [user(), green]});
@@ -158,4 +160,19 @@ fn a_pair_becomes_two_labelled_completions() {
     let [good, bad] = pair(&json!({"prompt": "a", "chosen": "b", "rejected": "c"})).unwrap().unpair();
     assert_eq!(good, UnpairedRecord::Text { prompt: "a".into(), completion: "b".into(), label: true });
     assert_eq!(bad, UnpairedRecord::Text { prompt: "a".into(), completion: "c".into(), label: false });
+}
+
+#[test]
+fn a_margin_is_a_number_where_there_is_one() {
+    let margin = |value: Value| {
+        let row = json!({"prompt": "a", "chosen": "b", "rejected": "c", "margin": value});
+        pair(&row).map(|record| match record {
+            PreferenceRecord::Text { margin, .. } | PreferenceRecord::Chat { margin, .. } => margin,
+        })
+    };
+    assert_eq!(margin(json!(0.5)), Ok(Some(0.5)));
+    assert_eq!(margin(json!("2")), Ok(Some(2.0)));
+    assert_eq!(margin(Value::Null), Ok(None));
+    let error = margin(json!("large")).unwrap_err();
+    assert_eq!(error.to_string(), "column `margin` is a string, expected a finite number");
 }

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Tensor, activation::softmax};
 use super::{HeadShape, Projected};
 use crate::decoder::{
     elementwise,
-    mask::{AttentionPlan, Block, Run, blocks},
+    mask::{AttentionPlan, Block, Run, Tokens},
 };
 
 /// Scaled dot-product attention of one layer over one batch.
@@ -18,7 +18,8 @@ pub(super) struct DotProduct<'a> {
     pub(super) plan: &'a AttentionPlan,
 }
 
-/// Queries, keys and values of a run, or gradients of them: `[sequences, heads, length, head_dim]`.
+/// Queries, keys and values of a run, or gradients of them: `[segments, heads, length, head_dim]`. Keys and values begin with
+/// those of the prompt that is [before](Run::before) the run.
 struct Parts {
     query: Tensor<4>,
     key: Tensor<4>,
@@ -31,8 +32,8 @@ impl DotProduct<'_> {
         let window = self.shape.layer.window;
         let mut mixed = Vec::with_capacity(self.plan.runs.len());
         for &run in &self.plan.runs {
-            let parts = Parts::of(projected, run);
-            let outputs = blocks(run.length, window).map(|block| {
+            let parts = Parts::of(projected, run, window);
+            let outputs = run.blocks(window).map(|block| {
                 let Parts { query, key, value } = parts.block(block);
                 let [n, heads, queries, width] = query.dims();
                 let weights = self.shape.weights(query, key, self.plan.mask(block, window));
@@ -54,6 +55,8 @@ impl DotProduct<'_> {
     /// ```text
     /// ∂V = Pᵀ·∂O        ∂S = P ∘ (∂O·Vᵀ − rowsum(∂O ∘ O))        ∂Q = ∂S·K        ∂K = ∂Sᵀ·Q
     /// ```
+    ///
+    /// A prompt's keys and values get the sum of what all its continuations give them and its own queries do.
     pub(super) fn backward(
         self,
         projected: &Projected,
@@ -64,29 +67,40 @@ impl DotProduct<'_> {
         let size = projected.query.dims();
         let gradient = gradient.reshape(size);
         let outward = gradient.clone().cast(DType::F32) * mixed.reshape(size).cast(DType::F32);
-        let outward = outward.sum_dim(2);
+        let (outward, window) = (outward.sum_dim(2), self.shape.layer.window);
         let (mut kept, mut parts) = (kept.into_iter(), Vec::with_capacity(self.plan.runs.len()));
+        let mut of_prompts = Vec::new();
         for &run in &self.plan.runs {
-            let (gradient, outward) = (take(&gradient, run), take(&outward, run));
-            parts.push(self.run_backward(Parts::of(projected, run), gradient, outward, &mut kept));
+            let (gradient, outward) = (take(&gradient, run.tokens), take(&outward, run.tokens));
+            let of_run = self.run_backward(projected, run, [gradient, outward], &mut kept);
+            let (own, of_prompt) = of_run.split(run.before(window));
+            parts.push(own);
+            of_prompts.extend(of_prompt);
         }
         let whole = |part: fn(&Parts) -> &Tensor<4>| {
             join(parts.iter().map(|parts| side_by_side(part(parts).clone())).collect(), 0)
         };
-        Projected { query: whole(|p| &p.query), key: whole(|p| &p.key), value: whole(|p| &p.value) }
+        let (query, mut key, mut value) = (whole(|p| &p.query), whole(|p| &p.key), whole(|p| &p.value));
+        for (prompt, of_key, of_value) in of_prompts {
+            key = add_tokens(key, prompt, of_key);
+            value = add_tokens(value, prompt, of_value);
+        }
+        Projected { query, key, value }
     }
 
     fn run_backward(
         self,
-        parts: Parts,
-        gradient: Tensor<4>,
-        outward: Tensor<4>,
+        projected: &Projected,
+        run: Run,
+        [gradient, outward]: [Tensor<4>; 2],
         kept: &mut impl Iterator<Item = Tensor<4>>,
     ) -> Parts {
-        let ([n, _, length, _], window) = (parts.query.dims(), self.shape.layer.window);
+        let window = self.shape.layer.window;
+        let parts = Parts::of(projected, run, window);
+        let [n, _, length, _] = parts.key.dims();
         let mut queries = Vec::new();
         let mut sums: Option<(Tensor<4>, Tensor<4>)> = None;
-        for block in blocks(length, window) {
+        for block in run.blocks(window) {
             let Parts { query, key, value } = parts.block(block);
             let (first, end) = block.queries;
             let cut = |x: &Tensor<4>| self.shape.stack(x.clone().narrow(2, first, end - first));
@@ -112,9 +126,27 @@ impl DotProduct<'_> {
 }
 
 impl Parts {
-    fn of(projected: &Projected, run: Run) -> Self {
+    fn of(projected: &Projected, run: Run, window: Option<usize>) -> Self {
         let Projected { query, key, value } = projected;
-        Self { query: take(query, run), key: take(key, run), value: take(value, run) }
+        let before = run.before(window);
+        let seen = |x: &Tensor<3>| {
+            let own = take(x, run.tokens);
+            let Some(before) = before else { return own };
+            let [segments, heads, _, width] = own.dims();
+            let prompt = take(x, before).expand([segments, heads, before.length, width]);
+            Tensor::cat(vec![prompt, own], 2)
+        };
+        Self { query: take(query, run.tokens), key: seen(key), value: seen(value) }
+    }
+
+    /// Parts without the prompt before them, and the sums over all segments of what the prompt has.
+    fn split(self, before: Option<Tokens>) -> (Self, Option<(Tokens, Tensor<3>, Tensor<3>)>) {
+        let Some(before) = before else { return (self, None) };
+        let Self { query, key, value } = self;
+        let own = |x: &Tensor<4>| x.clone().narrow(2, before.length, x.dims()[2] - before.length);
+        let of_prompt = |x: &Tensor<4>| side_by_side(x.clone().narrow(2, 0, before.length).sum_dim(0));
+        let of_prompts = (before, of_prompt(&key), of_prompt(&value));
+        (Self { query, key: own(&key), value: own(&value) }, Some(of_prompts))
     }
 
     /// The queries of a block and the keys and values that they see.
@@ -175,18 +207,25 @@ fn add_at(
     (add(keys, key), add(values, value))
 }
 
-/// A run's part of `[tokens, heads, width]`, as `[sequences, heads, length, width]`.
-fn take(x: &Tensor<3>, run: Run) -> Tensor<4> {
-    let Run { start, sequences, length } = run;
-    let ([tokens, heads, width], count) = (x.dims(), sequences * length);
-    let part = if count == tokens { x.clone() } else { x.clone().narrow(0, start, count) };
-    part.reshape([sequences, length, heads, width]).swap_dims(1, 2)
+/// Adds `part`, `[tokens, heads, width]`, to what the named tokens have.
+fn add_tokens(sum: Tensor<3>, tokens: Tokens, part: Tensor<3>) -> Tensor<3> {
+    let [count, heads, width] = part.dims();
+    let part = sum.clone().narrow(0, tokens.start, count) + part;
+    sum.slice_assign([tokens.start..tokens.start + count, 0..heads, 0..width], part)
 }
 
-/// `[sequences, heads, length, width]` → `[tokens, heads, width]`.
+/// Some tokens' part of `[tokens, heads, width]`, as `[segments, heads, length, width]`.
+fn take(x: &Tensor<3>, tokens: Tokens) -> Tensor<4> {
+    let Tokens { start, segments, length } = tokens;
+    let ([all, heads, width], count) = (x.dims(), segments * length);
+    let part = if count == all { x.clone() } else { x.clone().narrow(0, start, count) };
+    part.reshape([segments, length, heads, width]).swap_dims(1, 2)
+}
+
+/// `[segments, heads, length, width]` → `[tokens, heads, width]`.
 fn side_by_side(x: Tensor<4>) -> Tensor<3> {
-    let [sequences, heads, length, width] = x.dims();
-    x.swap_dims(1, 2).reshape([sequences * length, heads, width])
+    let [segments, heads, length, width] = x.dims();
+    x.swap_dims(1, 2).reshape([segments * length, heads, width])
 }
 
 fn join<const D: usize>(mut parts: Vec<Tensor<D>>, dimension: usize) -> Tensor<D> {

@@ -1,0 +1,127 @@
+//! Learning from pairs: DPO and its relatives, ORPO, CPO, `SimPO`.
+
+use std::path::Path;
+
+use align_dpo::{DpoConfig, DpoTrainer, Objective, ReferenceLogProbs};
+use align_model::{
+    adapter::save_adapter,
+    causal_lm::TokenBatch,
+    data::PreferenceRecord,
+    decoder::Decoder,
+    preference::{OnTooLong, PreferenceExample},
+    pretrained::{Checkpoint, SaveOptions},
+    train::Averaged,
+};
+use anyhow::{Context as _, Result};
+
+use super::{Around, Dress, Lesson, Measured, Method, Plan, Settings, Start, Texts, Tokenize, preference};
+use crate::training::report::Fact;
+
+/// Learning from pairs.
+#[derive(Debug)]
+pub(crate) struct Dpo;
+
+impl Method for Dpo {
+    const TITLE: &'static str = "Preference learning from pairs";
+    type Config = DpoConfig;
+    type Record = PreferenceRecord;
+    type Example = PreferenceExample;
+    type Row = PreferenceExample;
+    type Model = Decoder;
+    type Trainer = DpoTrainer<Decoder>;
+
+    fn tokenize<'a>(config: &'a DpoConfig, texts: Texts<'a>) -> Tokenize<'a, Self> {
+        let tokenizers = preference::Tokenizers::new(texts, config.max_length.get(), OnTooLong::Truncate);
+        Box::new(move |located| tokenizers.pair(located))
+    }
+
+    fn rows(_: &DpoConfig, examples: &[PreferenceExample]) -> Vec<PreferenceExample> {
+        examples.to_vec()
+    }
+
+    fn tokens(row: &PreferenceExample) -> usize {
+        preference::tokens(row)
+    }
+
+    fn pass(rows: &[&PreferenceExample]) -> (TokenBatch, usize) {
+        preference::pass(rows)
+    }
+
+    fn load(_: &DpoConfig, start: Start<'_>, dress: Dress<'_>) -> Result<Decoder> {
+        dress(start.checkpoint.load(start.device).context("cannot load the model")?)
+    }
+
+    fn decoder(model: &Decoder) -> &Decoder {
+        model
+    }
+
+    fn copies(config: &DpoConfig) -> usize {
+        preference::copies(config.reference_policy())
+    }
+
+    fn trainer(
+        config: &DpoConfig,
+        model: Decoder,
+        lesson: Lesson<'_, PreferenceExample>,
+    ) -> Result<DpoTrainer<Decoder>> {
+        let ask: preference::AskReference<_> = ReferenceLogProbs::of_pairs;
+        let (policy, asking) = (config.reference_policy(), (ask, config.micro_batch_size));
+        let reference = preference::reference(policy, &model, &lesson, asking)?;
+        Ok(DpoTrainer::new(model, reference, config, lesson.steps)?)
+    }
+
+    fn evaluate(
+        _: &DpoConfig,
+        trainer: &Averaged<DpoTrainer<Decoder>>,
+        examples: &[PreferenceExample],
+    ) -> Result<Measured> {
+        Ok(preference::measured(&trainer.trainer().evaluate(&trainer.result(), examples)?))
+    }
+
+    fn save(model: &Decoder, base: &Checkpoint, place: &Path, options: SaveOptions) -> Result<()> {
+        Ok(base.save(model, place, options)?)
+    }
+
+    fn save_adapter(model: &Decoder, place: &Path, base: &str) -> Result<()> {
+        Ok(save_adapter(model, place, Some(base))?)
+    }
+
+    fn merge(model: Decoder) -> Result<Decoder> {
+        Ok(model.merge_adapter()?)
+    }
+
+    fn facts(config: &DpoConfig) -> Vec<Fact> {
+        let objective = match &config.objective {
+            Objective::Dpo(objective) => preference::named(&objective.losses),
+            Objective::ReferenceFree(objective) => preference::named(&objective.loss),
+        };
+        let reference =
+            config.reference_policy().map(|policy| Fact::new("reference", preference::named(&policy)));
+        std::iter::once(Fact::new("objective", objective)).chain(reference).collect()
+    }
+}
+
+impl Settings for DpoConfig {
+    const NAME: &'static str = "dpo";
+
+    fn check(&self) -> Result<()> {
+        Ok(Self::check(self)?)
+    }
+
+    fn check_around(&self, around: Around) -> Result<()> {
+        preference::check_reference(Self::NAME, self.reference_policy(), around)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan {
+            duration: self.duration,
+            batch_size: self.batch_size,
+            micro_batch_size: self.micro_batch_size,
+            max_length: self.max_length,
+            packing: None,
+            recompute: self.recompute,
+            learning_rate: self.update.learning_rate.get(),
+            seed: self.seed,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Learning from completions that are desirable or not: KTO, APO-zero, BCO.
+
+use std::path::Path;
+
+use align_dpo::{KtoConfig, KtoTrainer, ReferenceLogProbs};
+use align_model::{
+    adapter::save_adapter,
+    causal_lm::TokenBatch,
+    data::{Located, PreferenceRecord, Record, RecordError, Row, UnpairedRecord},
+    decoder::Decoder,
+    preference::{OnTooLong, UnpairedExample},
+    pretrained::{Checkpoint, SaveOptions},
+    train::Averaged,
+};
+use anyhow::{Context as _, Result};
+use serde_json::Map;
+
+use super::{
+    Around, Dress, Lesson, Measured, Method, Plan, Settings, Start, Texts, Tokenize, Tokenized, preference,
+};
+use crate::training::report::Fact;
+
+/// Learning from judged completions.
+#[derive(Debug)]
+pub(crate) struct Kto;
+
+/// A judged completion, or a pair, which is a desirable one and an undesirable one.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum JudgedRecord {
+    /// One completion with its label.
+    Single(UnpairedRecord),
+    /// Two completions of which one is preferred.
+    Pair(PreferenceRecord),
+}
+
+impl Record for JudgedRecord {
+    fn from_row(row: &mut Row) -> Result<Self, RecordError> {
+        if row.has("chosen") && row.has("rejected") && !row.has("label") {
+            return PreferenceRecord::from_row(row).map(Self::Pair);
+        }
+        UnpairedRecord::from_row(row).map(Self::Single)
+    }
+}
+
+impl JudgedRecord {
+    fn judgements(&self) -> impl Iterator<Item = UnpairedRecord> {
+        let (single, pair) = match self {
+            Self::Single(record) => (Some(record.clone()), None),
+            Self::Pair(record) => (None, Some(record.clone().unpair())),
+        };
+        single.into_iter().chain(pair.into_iter().flatten())
+    }
+}
+
+/// A record in the place of another.
+fn alone(place: &Located<JudgedRecord>, record: UnpairedRecord) -> Located<UnpairedRecord> {
+    Located { source: place.source, path: place.path.clone(), line: place.line, record, extra: Map::new() }
+}
+
+impl Method for Kto {
+    const TITLE: &'static str = "Preference learning from judged completions";
+    type Config = KtoConfig;
+    type Record = JudgedRecord;
+    type Example = UnpairedExample;
+    type Row = UnpairedExample;
+    type Model = Decoder;
+    type Trainer = KtoTrainer<Decoder>;
+
+    fn tokenize<'a>(config: &'a KtoConfig, texts: Texts<'a>) -> Tokenize<'a, Self> {
+        let tokenizers = preference::Tokenizers::new(texts, config.max_length.get(), OnTooLong::Truncate);
+        Box::new(move |located| {
+            let all = located.record.judgements().map(|record| {
+                let single = alone(located, record);
+                tokenizers.tokenized(|tokenizer| tokenizer.single(&single))
+            });
+            let mut whole = Tokenized { examples: Vec::new(), lengths: Vec::new(), notes: Vec::new() };
+            for one in all.collect::<Result<Vec<_>>>()? {
+                whole.examples.extend(one.examples);
+                whole.lengths.extend(one.lengths);
+                whole.notes.extend(one.notes);
+            }
+            Ok(whole)
+        })
+    }
+
+    fn rows(_: &KtoConfig, examples: &[UnpairedExample]) -> Vec<UnpairedExample> {
+        examples.to_vec()
+    }
+
+    fn tokens(row: &UnpairedExample) -> usize {
+        preference::tokens(row)
+    }
+
+    fn pass(rows: &[&UnpairedExample]) -> (TokenBatch, usize) {
+        preference::pass(rows)
+    }
+
+    fn load(_: &KtoConfig, start: Start<'_>, dress: Dress<'_>) -> Result<Decoder> {
+        dress(start.checkpoint.load(start.device).context("cannot load the model")?)
+    }
+
+    fn decoder(model: &Decoder) -> &Decoder {
+        model
+    }
+
+    fn copies(config: &KtoConfig) -> usize {
+        preference::copies(Some(config.reference))
+    }
+
+    fn trainer(
+        config: &KtoConfig,
+        model: Decoder,
+        lesson: Lesson<'_, UnpairedExample>,
+    ) -> Result<KtoTrainer<Decoder>> {
+        let ask: preference::AskReference<_> = ReferenceLogProbs::of_unpaired;
+        let (policy, asking) = (Some(config.reference), (ask, config.micro_batch_size));
+        let reference = preference::reference(policy, &model, &lesson, asking)?;
+        Ok(KtoTrainer::new(model, reference, config, lesson.steps)?)
+    }
+
+    fn evaluate(
+        _: &KtoConfig,
+        trainer: &Averaged<KtoTrainer<Decoder>>,
+        examples: &[UnpairedExample],
+    ) -> Result<Measured> {
+        Ok(preference::measured(&trainer.trainer().evaluate(&trainer.result(), examples)?))
+    }
+
+    fn save(model: &Decoder, base: &Checkpoint, place: &Path, options: SaveOptions) -> Result<()> {
+        Ok(base.save(model, place, options)?)
+    }
+
+    fn save_adapter(model: &Decoder, place: &Path, base: &str) -> Result<()> {
+        Ok(save_adapter(model, place, Some(base))?)
+    }
+
+    fn merge(model: Decoder) -> Result<Decoder> {
+        Ok(model.merge_adapter()?)
+    }
+
+    fn facts(config: &KtoConfig) -> Vec<Fact> {
+        vec![
+            Fact::new("objective", preference::named(&config.loss)),
+            Fact::new("reference", preference::named(&config.reference)),
+        ]
+    }
+}
+
+impl Settings for KtoConfig {
+    const NAME: &'static str = "kto";
+
+    fn check(&self) -> Result<()> {
+        Ok(Self::check(self)?)
+    }
+
+    fn check_around(&self, around: Around) -> Result<()> {
+        preference::check_reference(Self::NAME, Some(self.reference), around)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan {
+            duration: self.duration,
+            batch_size: self.batch_size,
+            micro_batch_size: self.micro_batch_size,
+            max_length: self.max_length,
+            packing: None,
+            recompute: self.recompute,
+            learning_rate: self.update.learning_rate.get(),
+            seed: self.seed,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Reward models, from pairs.
+
+use std::path::Path;
+
+use align_model::{
+    causal_lm::TokenBatch,
+    data::PreferenceRecord,
+    decoder::Decoder,
+    preference::{OnTooLong, PreferenceExample},
+    pretrained::{Checkpoint, ClassifierKind, SaveOptions},
+    train::Averaged,
+};
+use align_reward::{
+    model::{RewardModel, reward_model_from, save_reward_model},
+    trainer::{RewardConfig, RewardObjective, RewardTrainer, evaluate_pairs},
+};
+use anyhow::{Context as _, Result, bail, ensure};
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng as _};
+
+use super::{Dress, Lesson, Measured, Method, ModelKind, Plan, Settings, Start, Texts, Tokenize, preference};
+use crate::training::report::Fact;
+
+/// Training a reward model on pairs.
+#[derive(Debug)]
+pub(crate) struct Reward;
+
+impl Method for Reward {
+    const TITLE: &'static str = "Reward modelling";
+    type Config = RewardConfig;
+    type Record = PreferenceRecord;
+    type Example = PreferenceExample;
+    type Row = PreferenceExample;
+    type Model = RewardModel<Decoder>;
+    type Trainer = RewardTrainer<Decoder>;
+
+    fn tokenize<'a>(config: &'a RewardConfig, texts: Texts<'a>) -> Tokenize<'a, Self> {
+        let tokenizers = preference::Tokenizers::new(texts, config.max_length.get(), OnTooLong::LeaveOut);
+        Box::new(move |located| tokenizers.pair(located))
+    }
+
+    fn rows(_: &RewardConfig, examples: &[PreferenceExample]) -> Vec<PreferenceExample> {
+        examples.to_vec()
+    }
+
+    fn tokens(row: &PreferenceExample) -> usize {
+        preference::tokens(row)
+    }
+
+    /// The loss is on the last token of each completion.
+    fn pass(rows: &[&PreferenceExample]) -> (TokenBatch, usize) {
+        (preference::pass(rows).0, 2 * rows.len())
+    }
+
+    fn load(config: &RewardConfig, start: Start<'_>, dress: Dress<'_>) -> Result<RewardModel<Decoder>> {
+        let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
+        let kind = (ClassifierKind::Sequence, 1);
+        let model = reward_model_from(start.path, start.checkpoint, kind, &mut rng, start.device);
+        let RewardModel { backbone, head } = model.context("cannot load the model")?;
+        Ok(RewardModel { backbone: dress(backbone)?, head })
+    }
+
+    fn decoder(model: &RewardModel<Decoder>) -> &Decoder {
+        &model.backbone
+    }
+
+    fn trainer(
+        config: &RewardConfig,
+        model: RewardModel<Decoder>,
+        lesson: Lesson<'_, PreferenceExample>,
+    ) -> Result<RewardTrainer<Decoder>> {
+        Ok(RewardTrainer::new(model, config, lesson.steps)?)
+    }
+
+    fn evaluate(
+        config: &RewardConfig,
+        trainer: &Averaged<RewardTrainer<Decoder>>,
+        examples: &[PreferenceExample],
+    ) -> Result<Measured> {
+        Ok(evaluate_pairs(&trainer.result(), examples, config)?.metrics())
+    }
+
+    fn save(
+        model: &RewardModel<Decoder>,
+        base: &Checkpoint,
+        place: &Path,
+        options: SaveOptions,
+    ) -> Result<()> {
+        Ok(save_reward_model(model, base, place, options)?)
+    }
+
+    fn save_adapter(_: &RewardModel<Decoder>, _: &Path, _: &str) -> Result<()> {
+        bail!("a reward model's adapter cannot do without the head: set save.form = \"merged\"")
+    }
+
+    fn merge(model: RewardModel<Decoder>) -> Result<RewardModel<Decoder>> {
+        let RewardModel { backbone, head } = model;
+        Ok(RewardModel { backbone: backbone.merge_adapter()?, head })
+    }
+
+    fn facts(config: &RewardConfig) -> Vec<Fact> {
+        vec![Fact::new("learns from", config.objective.data())]
+    }
+}
+
+impl Settings for RewardConfig {
+    const NAME: &'static str = "reward";
+    const MODEL: ModelKind = ModelKind::Reward;
+
+    fn check(&self) -> Result<()> {
+        ensure!(
+            matches!(self.objective, RewardObjective::Pairs { .. }),
+            "`objective.kind` = \"pairs\" is what data files can give: rankings, ratings and grades are for programs"
+        );
+        Ok(Self::check(self)?)
+    }
+
+    fn plan(&self) -> Plan {
+        Plan {
+            duration: self.duration,
+            batch_size: self.batch_size,
+            micro_batch_size: self.micro_batch_size,
+            max_length: self.max_length,
+            packing: None,
+            recompute: self.recompute,
+            learning_rate: self.update.learning_rate.get(),
+            seed: self.seed,
+        }
+    }
+}
