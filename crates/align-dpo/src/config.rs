@@ -6,7 +6,7 @@ use align_model::{
     causal_lm::Recompute,
     number::{Positive, PositiveUnit, ProperFraction},
     sft::Duration,
-    train::{ScheduleError, UpdateConfig},
+    train::{FollowPolicy, ScheduleError, UpdateConfig},
 };
 use serde::{Deserialize, Serialize};
 
@@ -49,12 +49,12 @@ pub enum ReferencePolicy {
 }
 
 impl ReferencePolicy {
-    /// Steps between two moves, and what remains of the reference at each; `None` if it never moves.
-    pub(crate) fn moves(self) -> Option<(NonZeroU64, ProperFraction)> {
+    /// How it follows the policy; `None` if it never moves.
+    pub(crate) fn follows(self) -> Option<FollowPolicy> {
         match self {
             Self::Frozen {} | Self::AdapterOff {} | Self::Precomputed {} => None,
-            Self::Moving { every, mixup } => Some((every, remaining(mixup))),
-            Self::Averaged { decay } => Some((NonZeroU64::MIN, decay)),
+            Self::Moving { every, mixup } => Some(FollowPolicy { every, remaining: remaining(mixup) }),
+            Self::Averaged { decay } => Some(FollowPolicy { every: NonZeroU64::MIN, remaining: decay }),
         }
     }
 }

@@ -9,8 +9,6 @@ pub mod loss;
 
 mod config;
 mod error;
-mod layout;
-mod learner;
 mod objective;
 mod online;
 mod pairs;

@@ -6,9 +6,9 @@ mod measure;
 use align_model::{
     causal_lm::{CausalLm, DropoutSeed, PassOptions, Recompute},
     checkpoint::{Resumable, State, StateError},
-    logprob::{LogProbPass, TokenLogProbs, TokenScores},
+    logprob::{LogProbPass, TokenLogProbs, TokenScores, CompletionLayout, Prompted, Prompts, like, vector},
     preference::PreferenceExample,
-    train::{Step, Trains},
+    train::{Learner, Step, Trains},
 };
 use burn::{
     optim::{GradientsAccumulator, GradientsParams},
@@ -18,8 +18,6 @@ use burn::{
 use crate::{
     config::{DpoConfig, PairWeighting, PreferenceConfigError},
     error::PreferenceError,
-    layout::{Layout, Prompted, Prompts, like, vector},
-    learner::Learner,
     loss::{Desensitized, LengthDesensitization, Likelihoods, PairLogProbs, StepTotals, policy_weights},
     objective::{Objective, PairScores},
     reference::{Anchor, Reference},
@@ -54,7 +52,7 @@ struct Settings {
 /// One forward pass of a step.
 struct Part<'a> {
     pairs: &'a [PreferenceExample],
-    layout: Layout,
+    layout: CompletionLayout,
     /// The reference's log-probabilities. `[targets]`
     reference: Option<Tensor<1>>,
     options: PassOptions,
@@ -185,11 +183,11 @@ impl<M: CausalLm> DpoTrainer<M> {
     fn part<'a>(&self, pairs: &'a [PreferenceExample], index: u64) -> Result<Part<'a>, PreferenceError> {
         let items: Vec<Prompted<'_>> = pairs
             .iter()
-            .map(|pair| Prompted { prompt: &pair.prompt, completions: vec![&pair.chosen, &pair.rejected] })
+            .map(|pair| Prompted { prompt: &pair.prompt, completions: vec![(&pair.chosen).into(), (&pair.rejected).into()] })
             .collect();
         let model = self.model();
         let are_read = self.settings.objective.reads_prompts();
-        let layout = Layout::new(&items, Prompts { are_shared: model.shares_prompts(), are_read });
+        let layout = CompletionLayout::new(&items, Prompts { are_shared: model.shares_prompts(), are_read });
         let reference = self.anchor.log_probs(&layout, &items, model)?;
         let dropout = Some(DropoutSeed::of(&[self.settings.seed, self.learner.made(), index]));
         let options = PassOptions { recompute: self.settings.recompute, dropout };
@@ -197,7 +195,7 @@ impl<M: CausalLm> DpoTrainer<M> {
     }
 
     fn pass<'a>(&'a self, part: &'a Part<'_>) -> LogProbPass<'a, M> {
-        let Layout { batch, targets, .. } = &part.layout;
+        let CompletionLayout { batch, targets, .. } = &part.layout;
         let pass = LogProbPass::forward_with(self.model(), batch, targets, part.options);
         match self.settings.weighting {
             PairWeighting::Policy => pass.with_collisions(),

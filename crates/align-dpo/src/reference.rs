@@ -3,20 +3,15 @@
 mod cache;
 mod precomputed;
 
-use std::num::NonZeroU64;
-
 use align_model::{
     causal_lm::CausalLm,
-    checkpoint::{Resumable, State, StateError},
-    logprob::token_log_probs,
-    train::{Ema, EmaConfig, EmaWarmup},
+    checkpoint::{State, StateError},
+    logprob::{token_log_probs, CompletionLayout, Prompted},
+    train::ReferenceModel,
 };
 use burn::tensor::Tensor;
 
-use crate::{
-    config::{PreferenceConfigError, ReferencePolicy},
-    layout::{Layout, Prompted},
-};
+use crate::config::{PreferenceConfigError, ReferencePolicy};
 pub use cache::{CacheError, CacheKey};
 pub use precomputed::{MissingLogProbs, ReferenceLogProbs};
 
@@ -54,69 +49,61 @@ impl<M> Reference<M> {
 
 /// A reference that may follow its policy.
 #[derive(Debug)]
-pub(crate) struct Anchor<M> {
-    reference: Reference<M>,
-    follows: Option<Follows>,
-}
-
-/// A reference that follows: what it is, as an average of policies, and how often it moves.
-#[derive(Debug)]
-struct Follows {
-    every: NonZeroU64,
-    average: Ema,
+pub(crate) enum Anchor<M> {
+    Nothing,
+    Model(ReferenceModel<M>),
+    Precomputed(ReferenceLogProbs),
 }
 
 impl<M: CausalLm> Anchor<M> {
     pub(crate) fn new(reference: Reference<M>, policy: Option<ReferencePolicy>, model: &M) -> Self {
-        let follows = policy.and_then(ReferencePolicy::moves).map(|(every, decay)| {
-            let config = EmaConfig { decay, warmup: EmaWarmup::None };
-            Follows { every, average: Ema::new(config, model) }
-        });
-        Self { reference, follows }
+        match reference {
+            Reference::Nothing => Self::Nothing,
+            Reference::Precomputed(known) => Self::Precomputed(known),
+            Reference::Model(reference) => {
+                let follow = policy.and_then(ReferencePolicy::follows);
+                Self::Model(ReferenceModel::new(reference, follow, model))
+            }
+        }
     }
 
     /// Log-probabilities of the layout's targets, without gradients; `None` without a reference. `[targets]`
     pub(crate) fn log_probs(
         &self,
-        layout: &Layout,
+        layout: &CompletionLayout,
         items: &[Prompted<'_>],
         policy: &M,
     ) -> Result<Option<Tensor<1>>, MissingLogProbs> {
-        Ok(match &self.reference {
-            Reference::Nothing => None,
-            Reference::Model(model) => Some(token_log_probs(model, &layout.batch, &layout.targets).values),
-            Reference::Precomputed(known) => Some(known.of(items, &policy.valid().device())?),
+        Ok(match self {
+            Self::Nothing => None,
+            Self::Model(reference) => {
+                Some(token_log_probs(reference.model(), &layout.batch, &layout.targets).values)
+            }
+            Self::Precomputed(known) => Some(known.of(items, &policy.valid().device())?),
         })
     }
 
     /// Follows the policy after this many updates.
     pub(crate) fn follow(&mut self, policy: &M, made: u64) {
-        if let Some(follows) = &mut self.follows
-            && made.is_multiple_of(follows.every.get())
-        {
-            follows.average.update(policy);
-            self.reference = Reference::Model(follows.average.apply(policy.clone()).valid());
+        if let Self::Model(reference) = self {
+            reference.follow(policy, made);
         }
     }
 
     pub(crate) fn save(&self, state: &mut State) -> Result<(), StateError> {
-        let mut reference = State::new();
-        if let Some(follows) = &self.follows {
-            follows.average.save(&mut reference)?;
+        let mut of_reference = State::new();
+        if let Self::Model(reference) = self {
+            reference.save(&mut of_reference)?;
         }
-        state.insert_state("reference", reference);
+        state.insert_state("reference", of_reference);
         Ok(())
     }
 
-    /// Goes on from what was saved. The average begins as the policy did, so one that was never moved is put back as well.
     pub(crate) fn restore(&mut self, state: &mut State, policy: &M, made: u64) -> Result<(), StateError> {
-        let mut reference = state.take_state("reference");
-        if let Some(follows) = &mut self.follows {
-            follows.average.restore(&mut reference)?;
-            if made >= follows.every.get() {
-                self.reference = Reference::Model(follows.average.apply(policy.clone()).valid());
-            }
+        let mut of_reference = state.take_state("reference");
+        if let Self::Model(reference) = self {
+            reference.restore(&mut of_reference, policy, made)?;
         }
-        reference.finish()
+        of_reference.finish()
     }
 }

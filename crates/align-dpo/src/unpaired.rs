@@ -6,10 +6,10 @@ mod measure;
 use align_model::{
     causal_lm::{CausalLm, DropoutSeed, PassOptions, Recompute},
     checkpoint::{Resumable, State, StateError},
-    logprob::{LogProbPass, token_log_probs},
+    logprob::{LogProbPass, token_log_probs, CompletionLayout, Prompted, Prompts, like, plain, vector},
     number::Positive,
     preference::UnpairedExample,
-    train::{Step, Trains},
+    train::{Learner, Step, Trains},
 };
 use burn::{
     optim::{GradientsAccumulator, GradientsParams},
@@ -19,8 +19,6 @@ use burn::{
 use crate::{
     config::{KtoConfig, PreferenceConfigError},
     error::PreferenceError,
-    layout::{Layout, Prompted, Prompts, like, plain, vector},
-    learner::Learner,
     loss::{Baseline, RunningMean, UnpairedLogProbs, UnpairedLoss, kto_baseline},
     reference::{Anchor, Reference},
     report::PreferenceReport,
@@ -55,7 +53,7 @@ struct Settings {
 /// One forward pass of a step.
 struct Part<'a> {
     examples: &'a [UnpairedExample],
-    layout: Layout,
+    layout: CompletionLayout,
     /// The reference's sums. `[examples]`, without a graph
     reference: Tensor<1>,
 }
@@ -134,7 +132,7 @@ impl<M: CausalLm> KtoTrainer<M> {
                 let dropout = Some(DropoutSeed::of(&[self.settings.seed, self.learner.made(), passes]));
                 passes += 1;
                 let options = PassOptions { recompute: self.settings.recompute, dropout };
-                let Layout { batch: tokens, targets, .. } = &part.layout;
+                let CompletionLayout { batch: tokens, targets, .. } = &part.layout;
                 let pass = LogProbPass::forward_with(self.model(), tokens, targets, options);
                 let scores = pass.scores();
                 let values = &scores.log_probs.values;
@@ -191,16 +189,16 @@ impl<M: CausalLm> KtoTrainer<M> {
     fn part<'a>(&self, examples: &'a [UnpairedExample]) -> Result<Part<'a>, PreferenceError> {
         let items: Vec<Prompted<'_>> = examples
             .iter()
-            .map(|example| Prompted { prompt: &example.prompt, completions: vec![&example.completion] })
+            .map(|example| Prompted { prompt: &example.prompt, completions: vec![(&example.completion).into()] })
             .collect();
         let (layout, reference) = self.ask_reference(&items)?;
         Ok(Part { examples, layout, reference })
     }
 
     /// Items laid out, and the reference's sums of their completions, without a graph. `[completions]`
-    fn ask_reference(&self, items: &[Prompted<'_>]) -> Result<(Layout, Tensor<1>), PreferenceError> {
+    fn ask_reference(&self, items: &[Prompted<'_>]) -> Result<(CompletionLayout, Tensor<1>), PreferenceError> {
         let layout =
-            Layout::new(items, Prompts { are_shared: self.model().shares_prompts(), are_read: false });
+            CompletionLayout::new(items, Prompts { are_shared: self.model().shares_prompts(), are_read: false });
         let values = self.anchor.log_probs(&layout, items, self.model())?;
         let values = values.unwrap_or_else(|| unreachable!("the trainer was made with a reference"));
         let sums = layout.sums(&values, |_, _| 1.0);
@@ -208,7 +206,7 @@ impl<M: CausalLm> KtoTrainer<M> {
     }
 
     /// A policy's sums of the layout's completions, without a graph. `[completions]`
-    fn ask_policy(model: &M, layout: &Layout) -> Tensor<1> {
+    fn ask_policy(model: &M, layout: &CompletionLayout) -> Tensor<1> {
         let values = token_log_probs(model, &layout.batch, &layout.targets).values;
         layout.sums(&values, |_, _| 1.0)
     }
@@ -253,7 +251,7 @@ impl<M: CausalLm> KtoTrainer<M> {
                 let limit = self.settings.max_length.max(example.prompt.len() + 2);
                 let limit = limit.min(self.model().max_positions()) - example.prompt.len();
                 let completion = &previous.completion[..previous.completion.len().min(limit)];
-                Prompted { prompt: &example.prompt, completions: vec![completion] }
+                Prompted { prompt: &example.prompt, completions: vec![completion.into()] }
             })
             .collect();
         let (mut policy, mut reference) = (Vec::new(), Vec::new());

@@ -11,6 +11,7 @@
 //! ```
 
 mod head;
+mod layout;
 mod rows;
 mod targets;
 
@@ -21,6 +22,7 @@ use burn::{
 
 use crate::causal_lm::{CausalLm, HiddenPass, LogitsPass, PassOptions, TokenBatch, index_tensor};
 use head::{ChunkGradients, ChunkScores};
+pub use layout::{CompletionLayout, Continuation, Prompted, Prompts, like, vector};
 pub use targets::{Targets, TokenLogProbs};
 
 /// Logits held at once, at most: 64 MiB of f32, which also fits the smallest buffer limit of the graphics APIs.
@@ -273,7 +275,9 @@ pub fn token_log_probs<M: CausalLm>(model: &M, batch: &TokenBatch, targets: &Tar
     LogProbPass::forward(&model, batch, targets).scores().log_probs
 }
 
-fn plain<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+/// A tensor without its graph.
+#[must_use]
+pub fn plain<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     if x.is_autodiff() { x.inner() } else { x }
 }
 

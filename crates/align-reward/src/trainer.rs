@@ -9,7 +9,6 @@ mod process;
 mod report;
 mod reward;
 mod scoring;
-mod trained;
 
 pub use config::{Margins, RatingLoss, RewardConfig, RewardConfigError, RewardObjective};
 pub use error::RewardTrainingError;
@@ -21,4 +20,3 @@ pub use process::{
 };
 pub use report::{RewardReport, SliceReport};
 pub use reward::RewardTrainer;
-pub(crate) use trained::Trained;

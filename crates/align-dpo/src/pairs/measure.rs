@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use align_model::{logprob::TokenScores, preference::PreferenceExample, train::Update};
+use align_model::{logprob::{TokenScores, CompletionLayout, plain}, preference::PreferenceExample, train::Update};
 use burn::tensor::Tensor;
 
 use crate::{
-    layout::{Layout, plain},
     loss::{PairLoss, SequenceScale},
     objective::{Objective, PairScores},
     report::{PreferenceReport, by_slice, mean},
@@ -55,7 +54,7 @@ struct TokenSums {
 
 impl Measured {
     /// Keeps what a pass says.
-    pub(super) fn add(&mut self, layout: &Layout, scores: &TokenScores, pairs: &PairScores) {
+    pub(super) fn add(&mut self, layout: &CompletionLayout, scores: &TokenScores, pairs: &PairScores) {
         let log_probs = &pairs.log_probs;
         let parts = [
             &log_probs.policy_chosen,

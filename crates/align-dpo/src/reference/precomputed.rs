@@ -4,13 +4,12 @@ use std::{collections::BTreeMap, num::NonZeroUsize};
 
 use align_model::{
     causal_lm::CausalLm,
-    logprob::token_log_probs,
+    logprob::{token_log_probs, CompletionLayout, Prompted, Prompts, vector},
     preference::{PreferenceExample, UnpairedExample},
 };
 use burn::tensor::{Device, Tensor};
 use sha2::{Digest, Sha256};
 
-use crate::layout::{Layout, Prompted, Prompts, vector};
 
 /// Log-probabilities of completions' tokens under a reference policy, found by prompt and completion.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -43,7 +42,7 @@ impl ReferenceLogProbs {
     ) -> Self {
         let items = examples.iter().map(|example| Prompted {
             prompt: &example.prompt,
-            completions: vec![&example.chosen, &example.rejected],
+            completions: vec![(&example.chosen).into(), (&example.rejected).into()],
         });
         Self::compute(reference, &items.collect::<Vec<_>>(), micro_batch_size)
     }
@@ -57,7 +56,7 @@ impl ReferenceLogProbs {
     ) -> Self {
         let items = examples
             .iter()
-            .map(|example| Prompted { prompt: &example.prompt, completions: vec![&example.completion] });
+            .map(|example| Prompted { prompt: &example.prompt, completions: vec![(&example.completion).into()] });
         Self::compute(reference, &items.collect::<Vec<_>>(), micro_batch_size)
     }
 
@@ -77,7 +76,7 @@ impl ReferenceLogProbs {
         let mut known = Self::default();
         for items in items.chunks(micro_batch_size.get()) {
             let layout =
-                Layout::new(items, Prompts { are_shared: reference.shares_prompts(), are_read: false });
+                CompletionLayout::new(items, Prompts { are_shared: reference.shares_prompts(), are_read: false });
             let values = token_log_probs(reference, &layout.batch, &layout.targets).values;
             let values: Vec<f32> = values.into_data().iter::<f32>().collect();
             for (range, key) in layout.completions.iter().zip(keys(items)) {
@@ -101,7 +100,7 @@ impl ReferenceLogProbs {
 }
 
 fn keys<'a>(items: &'a [Prompted<'_>]) -> impl Iterator<Item = CompletionKey> + 'a {
-    items.iter().flat_map(|item| item.completions.iter().map(|completion| key(item.prompt, completion)))
+    items.iter().flat_map(|item| item.completions.iter().map(|completion| key(item.prompt, completion.tokens)))
 }
 
 fn key(prompt: &[u32], completion: &[u32]) -> CompletionKey {

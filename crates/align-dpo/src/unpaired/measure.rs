@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use align_model::{logprob::TokenScores, number::Positive, preference::UnpairedExample, train::Update};
+use align_model::{logprob::{TokenScores, CompletionLayout, plain}, number::Positive, preference::UnpairedExample, train::Update};
 use burn::tensor::Tensor;
 
 use crate::{
-    layout::{Layout, plain},
     loss::UnpairedLogProbs,
     report::{PreferenceReport, by_slice, mean},
 };
@@ -44,7 +43,7 @@ impl Measured {
     /// Keeps what a pass says.
     pub(super) fn add(
         &mut self,
-        layout: &Layout,
+        layout: &CompletionLayout,
         scores: &TokenScores,
         log_probs: &UnpairedLogProbs,
         loss: &Tensor<1>,

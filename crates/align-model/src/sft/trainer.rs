@@ -12,7 +12,7 @@ use crate::{
     causal_lm::{CausalLm, DropoutSeed, PassOptions, Recompute, TokenBatch},
     checkpoint::{Resumable, State, StateError},
     logprob::{LogProbPass, Targets, TokenScores},
-    train::{Report, Step, Trains, UpdateError, Updates, restore_trained, save_trained},
+    train::{Learner, Report, Step, Trains, UpdateError},
 };
 
 /// A tokenised sample.
@@ -44,12 +44,10 @@ impl SftExample {
 /// the step is cut into; TRL calls that number `num_items_in_batch`.
 #[derive(Debug)]
 pub struct SftTrainer<M> {
-    /// Away only while an update consumes it.
-    model: Option<M>,
+    learner: Learner<M>,
     loss: SftLoss,
     micro_batch_size: usize,
     recompute: Recompute,
-    updates: Updates,
     tokens_seen: u64,
     seed: u64,
 }
@@ -138,13 +136,11 @@ impl<M: CausalLm> SftTrainer<M> {
     /// If settings contradict each other.
     pub fn new(model: M, config: &SftConfig, total_steps: u64) -> Result<Self, SftConfigError> {
         config.check()?;
-        let model = if model.device().is_autodiff() { model } else { model.train() };
         Ok(Self {
-            model: Some(model),
+            learner: Learner::new(model, config.update.clone(), total_steps)?,
             loss: config.loss,
             micro_batch_size: config.micro_batch_size.get(),
             recompute: config.recompute,
-            updates: Updates::new(config.update.clone(), total_steps)?,
             tokens_seen: 0,
             seed: config.seed,
         })
@@ -153,8 +149,7 @@ impl<M: CausalLm> SftTrainer<M> {
     /// The model as it is now.
     #[must_use]
     pub fn model(&self) -> &M {
-        let Some(model) = &self.model else { unreachable!("the model is away only during an update") };
-        model
+        self.learner.model()
     }
 
     /// Gives the model back, without gradients.
@@ -178,7 +173,7 @@ impl<M: CausalLm> SftTrainer<M> {
             if targets_here.is_empty() {
                 continue;
             }
-            let dropout = Some(DropoutSeed::of(&[self.seed, self.updates.made(), index as u64]));
+            let dropout = Some(DropoutSeed::of(&[self.seed, self.learner.made(), index as u64]));
             let options = PassOptions { recompute: self.recompute, dropout };
             let pass = LogProbPass::forward_with(model, &tokens, &targets_here, options);
             let (of_pass, scores, losses) =
@@ -232,13 +227,7 @@ impl<M: CausalLm> SftTrainer<M> {
         if !loss.is_finite() {
             return Err(SftError::NotFinite { loss });
         }
-        let Some(model) = self.model.take() else { unreachable!("the model is away only during an update") };
-        let (model, update) = match self.updates.apply(model, gradients) {
-            Ok((model, update)) => (model, Ok(update)),
-            Err((model, error)) => (model, Err(error)),
-        };
-        self.model = Some(model);
-        let update = update?;
+        let update = self.learner.update(gradients)?;
         self.tokens_seen += passes.iter().flatten().map(|example| example.tokens.len() as u64).sum::<u64>();
         Ok(SftReport {
             loss,
@@ -261,27 +250,12 @@ impl<M: CausalLm> Trains for SftTrainer<M> {
 
 impl<M: CausalLm> Resumable for SftTrainer<M> {
     fn save(&self, state: &mut State) -> Result<(), StateError> {
-        let (mut parameters, mut updates) = (State::new(), State::new());
-        save_trained(self.model(), &mut parameters);
-        self.updates.save(&mut updates)?;
-        state.insert_state("parameters", parameters);
-        state.insert_state("updates", updates);
+        self.learner.save(state)?;
         state.insert("tokens_seen", &self.tokens_seen)
     }
 
     fn restore(&mut self, state: &mut State) -> Result<(), StateError> {
-        let mut parameters = state.take_state("parameters");
-        let Some(model) = self.model.take() else { unreachable!("the model is away only during an update") };
-        let (model, restored) = match restore_trained(model, &mut parameters) {
-            Ok(model) => (model, parameters.finish()),
-            Err((model, error)) => (model, Err(error)),
-        };
-        self.model = Some(model);
-        restored?;
-        let mut updates = state.take_state("updates");
-        let Some(model) = &self.model else { unreachable!("the model was put back") };
-        self.updates.restore(&mut updates, model)?;
-        updates.finish()?;
+        self.learner.restore(state)?;
         self.tokens_seen = state.take("tokens_seen")?;
         Ok(())
     }

@@ -4,7 +4,7 @@ use align_model::{
     checkpoint::{Resumable, State, StateError},
     decoder::{ParameterSource as _, RandomParameters},
     number::{Positive, UnitInterval},
-    train::{Report, ScheduleError, Step, Trains, UpdateConfig, UpdateError},
+    train::{Learner, Report, ScheduleError, Step, Trains, UpdateConfig, UpdateError},
 };
 use burn::{
     module::{Module, Param},
@@ -17,7 +17,7 @@ use burn::{
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{loss::bradley_terry_loss, trainer::Trained};
+use crate::loss::bradley_terry_loss;
 
 /// The shape of a gate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -158,7 +158,7 @@ impl Default for GateTrainingConfig {
 /// Trains a gate on pairs, everything else frozen.
 #[derive(Debug)]
 pub struct GateTrainer {
-    trained: Trained<AttributeGate>,
+    learner: Learner<AttributeGate>,
     smoothing: UnitInterval,
 }
 
@@ -227,14 +227,14 @@ impl GateTrainer {
         total_steps: u64,
     ) -> Result<Self, ScheduleError> {
         let gate = if gate.scale.lazy_device().is_autodiff() { gate } else { gate.train() };
-        let trained = Trained::new(gate, config.update.clone(), total_steps)?;
-        Ok(Self { trained, smoothing: config.label_smoothing })
+        let learner = Learner::new(gate, config.update.clone(), total_steps)?;
+        Ok(Self { learner, smoothing: config.label_smoothing })
     }
 
     /// The gate as it is now.
     #[must_use]
     pub fn gate(&self) -> &AttributeGate {
-        self.trained.model()
+        self.learner.model()
     }
 
     fn check(&self, batch: &[GateExample]) -> Result<(), GateError> {
@@ -274,7 +274,7 @@ impl Step<[GateExample]> for GateTrainer {
         if !loss.is_finite() {
             return Err(GateError::NotFinite { loss });
         }
-        let update = self.trained.update(gradients)?;
+        let update = self.learner.update(gradients)?;
         Ok(GateReport { loss, accuracy, grad_norm: update.grad_norm, learning_rate: update.learning_rate })
     }
 }
@@ -289,11 +289,11 @@ impl Trains for GateTrainer {
 
 impl Resumable for GateTrainer {
     fn save(&self, state: &mut State) -> Result<(), StateError> {
-        self.trained.save(state)
+        self.learner.save(state)
     }
 
     fn restore(&mut self, state: &mut State) -> Result<(), StateError> {
-        self.trained.restore(state)
+        self.learner.restore(state)
     }
 }
 

@@ -5,14 +5,14 @@ use std::ops::Range;
 use align_model::{
     causal_lm::{CausalLm, DropoutSeed, PassOptions, Recompute, TokenBatch},
     checkpoint::{State, StateError},
-    train::{ScheduleError, Update, UpdateConfig},
+    train::{Learner, ScheduleError, Update, UpdateConfig},
 };
 use burn::{
     optim::{GradientsAccumulator, GradientsParams},
     tensor::Tensor,
 };
 
-use super::{RewardTrainingError, example::Group, trained::Trained};
+use super::{RewardTrainingError, example::Group};
 use crate::model::{RewardModel, ScoreHead, ScorePass};
 
 /// Sequences of a pass and where the head reads in them.
@@ -24,7 +24,7 @@ pub(super) struct Layout {
 /// Trains a reward model by whatever loss of its numbers.
 #[derive(Debug)]
 pub(super) struct ScoreTraining<M: CausalLm> {
-    trained: Trained<RewardModel<M>>,
+    learner: Learner<RewardModel<M>>,
     micro_batch_size: usize,
     recompute: Recompute,
     seed: u64,
@@ -55,15 +55,13 @@ impl<M: CausalLm> ScoreTraining<M> {
         update: UpdateConfig,
         total_steps: u64,
     ) -> Result<Self, ScheduleError> {
-        let model =
-            if model.backbone.device().is_autodiff() { model } else { burn::module::Module::train(model) };
         let Cut { micro_batch_size, recompute, seed } = cut;
-        let trained = Trained::new(model, update, total_steps)?;
-        Ok(Self { trained, micro_batch_size, recompute, seed, tokens_seen: 0 })
+        let learner = Learner::new(model, update, total_steps)?;
+        Ok(Self { learner, micro_batch_size, recompute, seed, tokens_seen: 0 })
     }
 
     pub(super) fn model(&self) -> &RewardModel<M> {
-        self.trained.model()
+        self.learner.model()
     }
 
     /// One step over `examples` examples with `tokens` tokens. `lay_out` makes a pass of some of them; `loss` sums their
@@ -79,7 +77,7 @@ impl<M: CausalLm> ScoreTraining<M> {
         if !loss.is_finite() {
             return Err(RewardTrainingError::NotFinite { loss });
         }
-        let update = self.trained.update(gradients)?;
+        let update = self.learner.update(gradients)?;
         self.tokens_seen += tokens;
         Ok(Made { loss, scores, update, tokens_seen: self.tokens_seen })
     }
@@ -96,7 +94,7 @@ impl<M: CausalLm> ScoreTraining<M> {
         for (index, start) in (0..examples).step_by(self.micro_batch_size).enumerate() {
             let range = start..(start + self.micro_batch_size).min(examples);
             let Layout { batch, positions } = lay_out(model, range.clone());
-            let dropout = Some(DropoutSeed::of(&[self.seed, self.trained.made(), index as u64]));
+            let dropout = Some(DropoutSeed::of(&[self.seed, self.learner.made(), index as u64]));
             let options = PassOptions { recompute: self.recompute, dropout };
             let pass = ScorePass::forward(model, &batch, &positions, options);
             let said = pass.scores();
@@ -114,12 +112,12 @@ impl<M: CausalLm> ScoreTraining<M> {
     }
 
     pub(super) fn save(&self, state: &mut State) -> Result<(), StateError> {
-        self.trained.save(state)?;
+        self.learner.save(state)?;
         state.insert("tokens_seen", &self.tokens_seen)
     }
 
     pub(super) fn restore(&mut self, state: &mut State) -> Result<(), StateError> {
-        self.trained.restore(state)?;
+        self.learner.restore(state)?;
         self.tokens_seen = state.take("tokens_seen")?;
         Ok(())
     }
