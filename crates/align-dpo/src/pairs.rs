@@ -6,7 +6,7 @@ mod measure;
 use align_model::{
     causal_lm::{CausalLm, DropoutSeed, PassOptions, Recompute},
     checkpoint::{Resumable, State, StateError},
-    logprob::{LogProbPass, TokenLogProbs, TokenScores, CompletionLayout, Prompted, Prompts, like, vector},
+    logprob::{CompletionLayout, LogProbPass, Prompted, Prompts, TokenLogProbs, TokenScores, like, vector},
     preference::PreferenceExample,
     train::{Learner, Step, Trains},
 };
@@ -183,7 +183,10 @@ impl<M: CausalLm> DpoTrainer<M> {
     fn part<'a>(&self, pairs: &'a [PreferenceExample], index: u64) -> Result<Part<'a>, PreferenceError> {
         let items: Vec<Prompted<'_>> = pairs
             .iter()
-            .map(|pair| Prompted { prompt: &pair.prompt, completions: vec![(&pair.chosen).into(), (&pair.rejected).into()] })
+            .map(|pair| Prompted {
+                prompt: &pair.prompt,
+                completions: vec![(&pair.chosen).into(), (&pair.rejected).into()],
+            })
             .collect();
         let model = self.model();
         let are_read = self.settings.objective.reads_prompts();

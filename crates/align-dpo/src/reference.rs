@@ -6,7 +6,7 @@ mod precomputed;
 use align_model::{
     causal_lm::CausalLm,
     checkpoint::{State, StateError},
-    logprob::{token_log_probs, CompletionLayout, Prompted},
+    logprob::{CompletionLayout, Prompted, token_log_probs},
     train::ReferenceModel,
 };
 use burn::tensor::Tensor;

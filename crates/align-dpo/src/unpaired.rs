@@ -6,7 +6,7 @@ mod measure;
 use align_model::{
     causal_lm::{CausalLm, DropoutSeed, PassOptions, Recompute},
     checkpoint::{Resumable, State, StateError},
-    logprob::{LogProbPass, token_log_probs, CompletionLayout, Prompted, Prompts, like, plain, vector},
+    logprob::{CompletionLayout, LogProbPass, Prompted, Prompts, like, plain, token_log_probs, vector},
     number::Positive,
     preference::UnpairedExample,
     train::{Learner, Step, Trains},
@@ -189,16 +189,24 @@ impl<M: CausalLm> KtoTrainer<M> {
     fn part<'a>(&self, examples: &'a [UnpairedExample]) -> Result<Part<'a>, PreferenceError> {
         let items: Vec<Prompted<'_>> = examples
             .iter()
-            .map(|example| Prompted { prompt: &example.prompt, completions: vec![(&example.completion).into()] })
+            .map(|example| Prompted {
+                prompt: &example.prompt,
+                completions: vec![(&example.completion).into()],
+            })
             .collect();
         let (layout, reference) = self.ask_reference(&items)?;
         Ok(Part { examples, layout, reference })
     }
 
     /// Items laid out, and the reference's sums of their completions, without a graph. `[completions]`
-    fn ask_reference(&self, items: &[Prompted<'_>]) -> Result<(CompletionLayout, Tensor<1>), PreferenceError> {
-        let layout =
-            CompletionLayout::new(items, Prompts { are_shared: self.model().shares_prompts(), are_read: false });
+    fn ask_reference(
+        &self,
+        items: &[Prompted<'_>],
+    ) -> Result<(CompletionLayout, Tensor<1>), PreferenceError> {
+        let layout = CompletionLayout::new(
+            items,
+            Prompts { are_shared: self.model().shares_prompts(), are_read: false },
+        );
         let values = self.anchor.log_probs(&layout, items, self.model())?;
         let values = values.unwrap_or_else(|| unreachable!("the trainer was made with a reference"));
         let sums = layout.sums(&values, |_, _| 1.0);

@@ -2,7 +2,11 @@
 
 use std::ops::Range;
 
-use align_model::{logprob::{TokenScores, CompletionLayout, plain}, preference::PreferenceExample, train::Update};
+use align_model::{
+    logprob::{CompletionLayout, TokenScores, plain},
+    preference::PreferenceExample,
+    train::Update,
+};
 use burn::tensor::Tensor;
 
 use crate::{

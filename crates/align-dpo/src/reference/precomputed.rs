@@ -4,12 +4,11 @@ use std::{collections::BTreeMap, num::NonZeroUsize};
 
 use align_model::{
     causal_lm::CausalLm,
-    logprob::{token_log_probs, CompletionLayout, Prompted, Prompts, vector},
+    logprob::{CompletionLayout, Prompted, Prompts, token_log_probs, vector},
     preference::{PreferenceExample, UnpairedExample},
 };
 use burn::tensor::{Device, Tensor};
 use sha2::{Digest, Sha256};
-
 
 /// Log-probabilities of completions' tokens under a reference policy, found by prompt and completion.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -54,9 +53,10 @@ impl ReferenceLogProbs {
         examples: &[UnpairedExample],
         micro_batch_size: NonZeroUsize,
     ) -> Self {
-        let items = examples
-            .iter()
-            .map(|example| Prompted { prompt: &example.prompt, completions: vec![(&example.completion).into()] });
+        let items = examples.iter().map(|example| Prompted {
+            prompt: &example.prompt,
+            completions: vec![(&example.completion).into()],
+        });
         Self::compute(reference, &items.collect::<Vec<_>>(), micro_batch_size)
     }
 
@@ -75,8 +75,10 @@ impl ReferenceLogProbs {
     fn compute<M: CausalLm>(reference: &M, items: &[Prompted<'_>], micro_batch_size: NonZeroUsize) -> Self {
         let mut known = Self::default();
         for items in items.chunks(micro_batch_size.get()) {
-            let layout =
-                CompletionLayout::new(items, Prompts { are_shared: reference.shares_prompts(), are_read: false });
+            let layout = CompletionLayout::new(
+                items,
+                Prompts { are_shared: reference.shares_prompts(), are_read: false },
+            );
             let values = token_log_probs(reference, &layout.batch, &layout.targets).values;
             let values: Vec<f32> = values.into_data().iter::<f32>().collect();
             for (range, key) in layout.completions.iter().zip(keys(items)) {
@@ -100,7 +102,9 @@ impl ReferenceLogProbs {
 }
 
 fn keys<'a>(items: &'a [Prompted<'_>]) -> impl Iterator<Item = CompletionKey> + 'a {
-    items.iter().flat_map(|item| item.completions.iter().map(|completion| key(item.prompt, completion.tokens)))
+    items
+        .iter()
+        .flat_map(|item| item.completions.iter().map(|completion| key(item.prompt, completion.tokens)))
 }
 
 fn key(prompt: &[u32], completion: &[u32]) -> CompletionKey {

@@ -1,6 +1,10 @@
 //! What a model makes of judged completions that it is not trained on.
 
-use align_model::{causal_lm::CausalLm, logprob::{LogProbPass, like, vector}, preference::UnpairedExample};
+use align_model::{
+    causal_lm::CausalLm,
+    logprob::{LogProbPass, like, vector},
+    preference::UnpairedExample,
+};
 
 use super::{KtoTrainer, measure::Measured};
 use crate::{

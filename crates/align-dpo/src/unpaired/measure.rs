@@ -2,7 +2,12 @@
 
 use std::ops::Range;
 
-use align_model::{logprob::{TokenScores, CompletionLayout, plain}, number::Positive, preference::UnpairedExample, train::Update};
+use align_model::{
+    logprob::{CompletionLayout, TokenScores, plain},
+    number::Positive,
+    preference::UnpairedExample,
+    train::Update,
+};
 use burn::tensor::Tensor;
 
 use crate::{

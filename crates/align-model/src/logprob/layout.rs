@@ -210,7 +210,10 @@ mod tests {
     fn only_marked_tokens_are_targets() {
         let marked = |tokens, is_target| Continuation { tokens, is_target: Some(is_target) };
         let items = [
-            Prompted { prompt: &[1, 2], completions: vec![marked(&[3, 4, 5], &[true, false, true]), (&[6]).into()] },
+            Prompted {
+                prompt: &[1, 2],
+                completions: vec![marked(&[3, 4, 5], &[true, false, true]), (&[6]).into()],
+            },
             Prompted { prompt: &[], completions: vec![marked(&[7, 8], &[true, true])] },
         ];
         for are_shared in [false, true] {

@@ -53,7 +53,8 @@ impl<M: Module> Learner<M> {
     /// # Errors
     /// If the gradients are not finite; the model is as it was.
     pub fn update(&mut self, gradients: GradientsParams) -> Result<Update, UpdateError> {
-        let (model, update) = match self.updates.apply(self.take(), gradients) {
+        let model = self.take();
+        let (model, update) = match self.updates.apply(model, gradients) {
             Ok((model, update)) => (model, Ok(update)),
             Err((model, error)) => (model, Err(error)),
         };
