@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use align_model::{
     causal_lm::{CausalLm, DropoutSeed, PassOptions, Recompute, TokenBatch},
-    checkpoint::{State, StateError},
+    checkpoint::{Resumable, State, StateError},
     train::{Learner, ScheduleError, Update, UpdateConfig},
 };
 use burn::{
