@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use align_model::train::Report;
+use align_model::{number::Proportion, train::Report};
 
 /// What a step measured, under the names that TRL logs. Means are over the step's pairs, examples or tokens.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,6 +14,16 @@ pub struct PreferenceReport {
 impl PreferenceReport {
     pub(crate) fn new(metrics: Vec<(&'static str, f64)>, of_slices: Vec<(String, f64)>) -> Self {
         Self { metrics, of_slices }
+    }
+
+    /// With the 95 % interval of the share of `pairs` whose chosen completion has the higher reward.
+    pub(crate) fn with_interval(mut self, pairs: usize) -> Self {
+        if let Some(accuracy) = self.get("rewards/accuracies") {
+            let right = Proportion::new((accuracy * pairs as f64).round() as usize, pairs);
+            self.metrics.push(("rewards/accuracies_low", right.low));
+            self.metrics.push(("rewards/accuracies_high", right.high));
+        }
+        self
     }
 
     /// The measurement of this name.

@@ -1,5 +1,8 @@
 //! Numbers that carry their range in their type, so that a configuration is checked where it is parsed.
 
+mod proportion;
+
+pub use proportion::Proportion;
 use serde::{Deserialize, Serialize};
 
 /// A number lies outside the range that its place allows.

@@ -12,6 +12,7 @@ use align_model::{
         StopAt,
     },
     logprob::{Targets, token_log_probs},
+    number::Proportion,
     sft::{LossOn, SftTokenizer},
 };
 use serde::Serialize;
@@ -55,44 +56,12 @@ pub(super) struct Answer {
     pub(super) ended: bool,
 }
 
-/// How many of how many, and what that says about the share.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Proportion {
-    /// How many.
-    pub(super) count: usize,
-    /// Of how many.
-    pub(super) total: usize,
-    /// Their quotient.
-    pub(super) share: f64,
-    /// The lower end of the 95 % interval.
-    pub(super) low: f64,
-    /// The upper end of the 95 % interval.
-    pub(super) high: f64,
-}
-
 /// Room for the longest answer several times over.
 const LONGEST_ANSWER: NonZeroUsize = NonZeroUsize::MIN.saturating_add(23);
 
-/// The normal distribution's 97.5 % quantile.
-const NORMAL_QUANTILE: f64 = 1.959_963_984_540_054;
-
-impl Proportion {
-    /// With Wilson's score interval at 95 % (Wilson 1927), which keeps its meaning near 0 and 1.
-    pub(super) fn new(count: usize, total: usize) -> Self {
-        if total == 0 {
-            return Self { count, total, share: 0.0, low: 0.0, high: 1.0 };
-        }
-        let (n, z2) = (total as f64, NORMAL_QUANTILE * NORMAL_QUANTILE);
-        let share = count as f64 / n;
-        let centre = (share + z2 / (2.0 * n)) / (1.0 + z2 / n);
-        let spread = share * (1.0 - share) / n + z2 / (4.0 * n * n);
-        let half = NORMAL_QUANTILE * spread.sqrt() / (1.0 + z2 / n);
-        Self { count, total, share, low: (centre - half).max(0.0), high: (centre + half).min(1.0) }
-    }
-
-    fn of(answers: &[(TaskKind, &Answer)], holds: impl Fn(TaskKind, &Answer) -> bool) -> Self {
-        Self::new(answers.iter().filter(|(kind, answer)| holds(*kind, answer)).count(), answers.len())
-    }
+/// The share of answers of which something holds.
+fn proportion_of(answers: &[(TaskKind, &Answer)], holds: impl Fn(TaskKind, &Answer) -> bool) -> Proportion {
+    Proportion::new(answers.iter().filter(|(kind, answer)| holds(*kind, answer)).count(), answers.len())
 }
 
 impl Evaluation {
@@ -102,15 +71,15 @@ impl Evaluation {
         let by_kind: Vec<_> = workshop.held_out.iter().map(Task::kind).zip(&answers).collect();
         let accuracy_of = |wanted: TaskKind| {
             let asked: Vec<_> = by_kind.iter().copied().filter(|(kind, _)| *kind == wanted).collect();
-            (wanted.name(), Proportion::of(&asked, |_, answer| answer.correct))
+            (wanted.name(), proportion_of(&asked, |_, answer| answer.correct))
         };
         let answer_nll = answer_nll(model, workshop)?;
         let is_kind = |(task, answer): &(&Task, &Answer)| worth(task, &answer.text) == Some(Manner::Kind);
         let kind = workshop.held_out.iter().zip(&answers).filter(is_kind).count();
         Ok(Self {
-            accuracy: Proportion::of(&by_kind, |_, answer| answer.correct),
+            accuracy: proportion_of(&by_kind, |_, answer| answer.correct),
             accuracy_by_kind: TaskKind::ALL.into_iter().map(accuracy_of).collect(),
-            ended: Proportion::of(&by_kind, |_, answer| answer.ended),
+            ended: proportion_of(&by_kind, |_, answer| answer.ended),
             kind: Proportion::new(kind, answers.len()),
             preferred: preferred(model, workshop)?,
             answer_nll,
@@ -154,20 +123,4 @@ fn answer_nll(model: &Decoder, workshop: &Workshop) -> anyhow::Result<f64> {
     let targets = Targets::selected(&batch, &selected);
     let log_probs = token_log_probs(model, &batch, &targets).values.into_data();
     Ok(-log_probs.iter::<f64>().sum::<f64>() / targets.len() as f64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // Where p is 0, 1/2 or 1 the formula collapses: z²/(n + z²) above 0, ½ ± z/(2·√(n + z²)) around the middle.
-    #[test]
-    fn intervals_are_wilsons() {
-        let close = |p: Proportion, low: f64, high: f64| {
-            assert!((p.low - low).abs() < 1e-7 && (p.high - high).abs() < 1e-7, "{p:?}");
-        };
-        close(Proportion::new(0, 10), 0.0, 0.277_532_8);
-        close(Proportion::new(5, 10), 0.236_593_1, 0.763_406_9);
-        close(Proportion::new(10, 10), 0.722_467_2, 1.0);
-    }
 }

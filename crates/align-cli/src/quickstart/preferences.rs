@@ -10,6 +10,7 @@ use align_model::{
     data::{Located, PreferenceRecord, TemplateColumns},
     decoder::Decoder,
     logprob::{Targets, token_log_probs},
+    number::Proportion,
     preference::{OnTooLong, PreferenceExample, PreferenceTokenizer},
     pretrained::ClassifierKind,
 };
@@ -22,7 +23,7 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng as _};
 use serde::Serialize;
 
 use super::{
-    evaluation::{Answer, Proportion},
+    evaluation::Answer,
     lesson::{Lesson, TrainingRecord},
     workshop::Workshop,
     world::{LONGEST_SEQUENCE, Preference, Task, Virtue, worth},

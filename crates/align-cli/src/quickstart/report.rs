@@ -6,9 +6,9 @@ mod summary;
 pub(super) use page::write_page;
 pub(super) use summary::write_summary;
 
+use align_model::number::Proportion;
 use serde::Serialize;
 
-use super::evaluation::Proportion;
 use super::results::{StageResults, percent};
 use super::world::TaskKind;
 

@@ -9,7 +9,8 @@ impl<M: CausalLm> DpoTrainer<M> {
     /// Measures a model against the trainer's reference, without gradients: the trainer's own, or an average of it.
     ///
     /// The loss is the mean over all pairs, however many forward passes they are cut into; of a loss that couples pairs,
-    /// which has no term of one pair, it is the mean over forward passes.
+    /// which has no term of one pair, it is the mean over forward passes. `rewards/accuracies` comes with the ends of its
+    /// 95 % interval, `rewards/accuracies_low` and `rewards/accuracies_high`.
     ///
     /// # Errors
     /// If there is no pair, one is empty or does not fit the model, or the reference does not know it.
@@ -39,6 +40,7 @@ impl<M: CausalLm> DpoTrainer<M> {
             measured.losses.push(loss);
             measured.add(&part.layout, &scores, &of_pairs);
         }
-        Ok(measured.read().report(&settings.objective, pairs, self.tokens_seen, None))
+        let report = measured.read().report(&settings.objective, pairs, self.tokens_seen, None);
+        Ok(report.with_interval(pairs.len()))
     }
 }
