@@ -82,7 +82,9 @@ impl CompletionLayout {
             if are_shared && !prompt.is_empty() && of_prompt.len() > 1 {
                 batch.push_sharing(prompt, of_prompt);
                 marks.resize(marks.len() + prompt.len(), are_read);
-                of_prompt.iter().for_each(|it| it.mark(&mut marks));
+                for completion in of_prompt {
+                    completion.mark(&mut marks);
+                }
                 continue;
             }
             for (index, completion) in of_prompt.iter().enumerate() {
