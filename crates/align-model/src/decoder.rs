@@ -13,6 +13,7 @@ mod norm;
 mod parameters;
 mod pass;
 mod precision;
+mod product;
 mod quantized;
 mod rope;
 mod training;
@@ -20,7 +21,7 @@ mod weight;
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor},
+    tensor::{Device, Tensor, TensorData},
 };
 
 pub use attention::Attention;
@@ -69,6 +70,8 @@ pub struct Decoder {
     pub(crate) attached: Option<Attached>,
     #[module(skip)]
     compute: ComputeDtype,
+    #[module(skip)]
+    padding_token: Option<u32>,
 }
 
 impl Decoder {
@@ -102,7 +105,27 @@ impl Decoder {
             Head::Untied => Some(builder.within("head", |b| Linear::build(b, [hidden, vocab], false))?),
         };
         let (config, compute) = (config.clone(), ComputeDtype::default());
-        Ok(Self { embedding, position_embedding, layers, norm, head, config, attached: None, compute })
+        let (attached, padding_token) = (None, None);
+        Ok(Self {
+            embedding,
+            position_embedding,
+            layers,
+            norm,
+            head,
+            config,
+            attached,
+            compute,
+            padding_token,
+        })
+    }
+
+    /// Takes this token for padding: its embedding learns nothing where it is read, as with transformers' `padding_idx`,
+    /// which Llama, Mistral, Qwen and Gemma have there and GPT-2 and GPT-NeoX have not. Nothing is padding unless told so: here,
+    /// a token that is read is a token like others.
+    #[must_use]
+    pub fn with_padding_token(mut self, token: u32) -> Self {
+        self.padding_token = Some(token);
+        self
     }
 
     /// The sizes and choices that this decoder was built with.
@@ -172,6 +195,12 @@ impl Decoder {
         assert!(largest < self.config.vocab_size, "token {largest} is outside the vocabulary");
         let device = self.device();
         let embedded = self.embedding.val().select(0, batch.token_tensor(&device));
+        let embedded = match self.learns(batch, &device) {
+            Some(learns) if embedded.is_autodiff() => {
+                embedded.clone() * learns.clone() + embedded.detach() * (-learns + 1.0)
+            }
+            _ => embedded,
+        };
         let embedded = if (self.config.embedding_scale - 1.0).abs() > 0.0 {
             embedded * self.config.embedding_scale
         } else {
@@ -187,6 +216,15 @@ impl Decoder {
             }
         };
         embedded.cast(self.compute.dtype())
+    }
+
+    /// 0 at tokens that are padding and 1 at the others, `[tokens, 1]`; `None` if none is padding.
+    fn learns(&self, batch: &TokenBatch, device: &Device) -> Option<Tensor<2>> {
+        let padding = self.padding_token.filter(|padding| batch.tokens().contains(padding))?;
+        let marks: Vec<f32> =
+            batch.tokens().iter().map(|&token| f32::from(u8::from(token != padding))).collect();
+        let count = marks.len();
+        Some(Tensor::from_data(TensorData::new(marks, [count, 1]), &device.clone().without_autodiff()))
     }
 
     fn rotations(&self, positions: &[u32]) -> Vec<Rotation> {
@@ -229,7 +267,7 @@ impl CausalLm for Decoder {
         assert!(self.config.head != Head::Absent, "a decoder without a head has no logits");
         match &self.head {
             Some(head) => head.forward(hidden, Pass::default()),
-            None => hidden.matmul(self.embedding.val().transpose()),
+            None => product::with_transposed(hidden, self.embedding.val()),
         }
     }
 

@@ -10,9 +10,11 @@
 //!                 └── ∂hidden ◄──chunks── ∂logits ◄── ∂scores ◄─────────┘
 //! ```
 
+mod divergence;
 mod head;
 mod layout;
 mod rows;
+mod scoring;
 mod targets;
 
 use burn::{
@@ -21,8 +23,10 @@ use burn::{
 };
 
 use crate::causal_lm::{CausalLm, HiddenPass, LogitsPass, PassOptions, TokenBatch, index_tensor};
+pub use divergence::Divergence;
 use head::{ChunkGradients, ChunkScores};
 pub use layout::{CompletionLayout, Continuation, Prompted, Prompts, like, vector};
+pub use scoring::{ScoringDistribution, Support};
 pub use targets::{Targets, TokenLogProbs};
 
 /// Logits held at once, at most: 64 MiB of f32, which also fits the smallest buffer limit of the graphics APIs.
@@ -37,7 +41,8 @@ pub struct TokenScores {
     pub entropies: Tensor<1>,
     /// Mean over the vocabulary of the log-probabilities at each position; label smoothing needs it. `[targets]`
     pub uniform_log_probs: Tensor<1>,
-    /// `KL(π ‖ π_ref)` over the whole vocabulary at each position, where a reference was given. `[targets]`
+    /// The divergence from a reference over the whole vocabulary at each position, where one was given: `KL(π ‖ π_ref)`
+    /// unless another was [asked for](LogProbPass::measuring). `[targets]`
     pub divergences: Option<Tensor<1>>,
     /// 1 where the most likely token is the target, else 0. `[targets]`, without a gradient
     pub correct: Tensor<1>,
@@ -59,8 +64,12 @@ pub struct LogProbPass<'a, M: CausalLm> {
     /// Those hidden states, without a graph. `[targets, hidden]`
     hidden: Tensor<2>,
     tokens: Tensor<1, Int>,
-    counts: Vec<usize>,
+    targets: Targets,
     reference: Option<Reference<'a, M>>,
+    divergence: Divergence,
+    distribution: ScoringDistribution,
+    /// What else wants the hidden states changed. `[tokens, hidden]`
+    hidden_gradient: Option<Tensor<2>>,
     /// Whether `log Σ π(v)²` is wanted.
     has_collisions: bool,
     /// Positions whose logits exist at once, at most.
@@ -109,8 +118,11 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
             tokens: index_tensor(targets.tokens().iter().map(|&t| t as usize), &device),
             pass,
             positions,
-            counts: targets.counts().to_vec(),
+            targets: targets.clone(),
             reference: None,
+            divergence: Divergence::default(),
+            distribution: ScoringDistribution::default(),
+            hidden_gradient: None,
             has_collisions: false,
             rows_at_once: (LOGITS_AT_ONCE / model.vocab_size()).max(1),
         }
@@ -132,6 +144,41 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
     pub fn with_reference(mut self, reference: &'a M, batch: &TokenBatch) -> Self {
         let hidden = plain(reference.hidden(batch)).select(0, self.positions.clone());
         self.reference = Some(Reference { model: reference, hidden });
+        self
+    }
+
+    /// Measures the distance from the reference by another divergence than `KL(π ‖ π_ref)`.
+    #[must_use]
+    pub fn measuring(mut self, divergence: Divergence) -> Self {
+        self.divergence = divergence;
+        self
+    }
+
+    /// Scores the targets under `distribution` instead of the model's own: log-probabilities, entropies, divergences and
+    /// everything else that the scores say, and their gradients. Means over the vocabulary become means over each
+    /// target's support.
+    ///
+    /// # Panics
+    /// If there are supports, but not one for each target and with it in it.
+    #[must_use]
+    pub fn under(mut self, distribution: ScoringDistribution) -> Self {
+        distribution.check(&self.targets);
+        self.distribution = distribution;
+        self
+    }
+
+    /// The final hidden states of the whole batch, without a graph: for other heads that read them. Shape
+    /// `[tokens, hidden]`.
+    #[must_use]
+    pub fn hidden(&self) -> Tensor<2> {
+        self.pass.hidden()
+    }
+
+    /// Takes the gradient of another head's loss with respect to [`hidden`](Self::hidden) along on the way back.
+    /// `gradient`: `[tokens, hidden]`, without a graph.
+    #[must_use]
+    pub fn with_hidden_gradient(mut self, gradient: Tensor<2>) -> Self {
+        self.hidden_gradient = Some(gradient);
         self
     }
 
@@ -195,7 +242,7 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
         loss: impl Fn(&TokenScores) -> Tensor<1>,
     ) -> (GradientsParams, TokenScores, Tensor<1>) {
         let (mut terms, mut seen) = (Vec::new(), Vec::new());
-        let (counts, has_collisions) = (self.counts.clone(), self.has_collisions);
+        let (counts, has_collisions) = (self.targets.counts().to_vec(), self.has_collisions);
         let gradients = self.backward_chunks(|chunk, _, _| {
             let scores = leaves(chunk, has_collisions);
             let tracked = map_scores(&scores, |x| Tensor::from_inner(x).require_grad());
@@ -228,8 +275,8 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
             let of_scores = gradient(&scores, start, length);
             at_targets.push(backward.run(scores.into_logit_gradient(of_scores), &mut gradients));
         }
-        let Self { pass, positions, .. } = self;
-        let of_hidden = pass.hidden().zeros_like();
+        let Self { pass, positions, hidden_gradient, .. } = self;
+        let of_hidden = hidden_gradient.unwrap_or_else(|| pass.hidden().zeros_like());
         let of_hidden =
             of_hidden.select_assign(0, positions, Tensor::cat(at_targets, 0), IndexingUpdateOp::Add);
         pass.backward(of_hidden, &mut gradients);
@@ -239,14 +286,16 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
     fn score(&self, logits: Tensor<2>, start: usize, length: usize) -> ChunkScores {
         let tokens = self.tokens.clone().narrow(0, start, length);
         let reference = self.reference.as_ref().map(|reference| {
-            plain(reference.model.logits(reference.hidden.clone().narrow(0, start, length)))
+            let hidden = reference.hidden.clone().narrow(0, start, length);
+            (plain(reference.model.logits(hidden)), self.divergence)
         });
-        ChunkScores::new(logits, tokens, reference)
+        let reshaping = self.distribution.chunk(start, length, logits.dims()[1], &logits.device());
+        ChunkScores::new(logits, tokens, reference, reshaping)
     }
 
     /// Start and length of each chunk of targets.
     fn chunks(&self) -> impl Iterator<Item = (usize, usize)> + use<M> {
-        let total: usize = self.counts.iter().sum();
+        let total = self.targets.len();
         // Equal chunks: a small last one would cost as much as a full one.
         let rows = total.div_ceil(total.div_ceil(self.rows_at_once));
         (0..total).step_by(rows).map(move |start| (start, rows.min(total - start)))
@@ -257,7 +306,7 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
     }
 
     fn join(&self, chunks: Vec<TokenScores>, wrap: impl Fn(Tensor<1>) -> Tensor<1>) -> TokenScores {
-        join(self.counts.clone(), chunks, wrap)
+        join(self.targets.counts().to_vec(), chunks, wrap)
     }
 
     /// A leaf with a gradient, if the model has gradients at all.
@@ -271,11 +320,29 @@ impl<'a, M: CausalLm> LogProbPass<'a, M> {
 /// # Panics
 /// If there are no targets, or the batch has a token or position that the model does not know.
 pub fn token_log_probs<M: CausalLm>(model: &M, batch: &TokenBatch, targets: &Targets) -> TokenLogProbs {
+    token_log_probs_under(model, batch, targets, ScoringDistribution::default())
+}
+
+/// Log-probabilities that `model` assigns to the targets under a distribution that is made of its own, without gradients.
+/// Values `[targets]`.
+///
+/// # Panics
+/// If there are no targets, the batch has a token or position that the model does not know, or there are supports, but not
+/// one for each target and with it in it.
+pub fn token_log_probs_under<M: CausalLm>(
+    model: &M,
+    batch: &TokenBatch,
+    targets: &Targets,
+    distribution: ScoringDistribution,
+) -> TokenLogProbs {
     let model = model.valid();
-    LogProbPass::forward(&model, batch, targets).scores().log_probs
+    LogProbPass::forward(&model, batch, targets).under(distribution).scores().log_probs
 }
 
 /// A tensor without its graph.
+///
+/// # Shapes
+/// The same as that of `x`.
 #[must_use]
 pub fn plain<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     if x.is_autodiff() { x.inner() } else { x }
@@ -288,7 +355,7 @@ fn leaves(chunk: &ChunkScores, has_collisions: bool) -> TokenScores {
         log_probs: TokenLogProbs { values, counts: Vec::new() },
         entropies: chunk.entropies.clone().squeeze_dim(1),
         uniform_log_probs: chunk.uniform_log_probs.clone().squeeze_dim(1),
-        divergences: chunk.divergence.as_ref().map(|(divergence, _)| divergence.clone().squeeze_dim(1)),
+        divergences: chunk.divergence.as_ref().map(|divergence| divergence.values.clone().squeeze_dim(1)),
         correct: chunk.correct.clone().squeeze_dim(1),
         mean_logits: chunk.mean_logits.clone().squeeze_dim(1),
         collisions: has_collisions.then(|| chunk.collisions().squeeze_dim(1)),

@@ -80,6 +80,7 @@ pub use ema::{Averaged, Ema, EmaConfig, EmaWarmup};
 pub use evaluation::{Evaluation, EvaluationConfig};
 pub use fit::fit;
 pub use hook::{Failure, FitError, Flow, Hook, HookError, Progress, Report, Step, StepEvent, Trains};
+pub use json_lines::JsonLines;
 pub use learner::Learner;
 pub use metrics::Metrics;
 pub use parameters::{fingerprint_of, restore_trained, save_trained};

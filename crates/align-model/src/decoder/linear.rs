@@ -9,6 +9,7 @@ use burn::{
 use super::{
     parameters::{Builder, ParameterSource},
     pass::Pass,
+    product::with_transposed,
     weight::Weight,
 };
 use crate::{
@@ -148,7 +149,7 @@ impl Linear {
 
     fn without_bias(&self, x: &Tensor<2>) -> AdaptedPart {
         let weight = self.weight.val().cast(x.dtype());
-        AdaptedPart { output: x.clone().matmul(weight.clone().transpose()), weight }
+        AdaptedPart { output: with_transposed(x.clone(), weight.clone()), weight }
     }
 
     fn with_bias(&self, y: Tensor<2>) -> Tensor<2> {

@@ -103,6 +103,10 @@ fn embedding_backward(
     }
     if decoder.embedding.is_require_grad() {
         let gradient = gradient.mul_scalar(decoder.config.embedding_scale);
+        let gradient = match decoder.learns(batch, &device) {
+            Some(learns) => gradient * learns,
+            None => gradient,
+        };
         add_rows(gradients, &decoder.embedding, batch.token_tensor(&device), gradient);
     }
 }

@@ -22,6 +22,9 @@ pub struct GenerationConfig {
     pub stop: StopAt,
     /// Seed of the sampling; the same seed gives the same tokens, however prompts are batched.
     pub seed: u64,
+    /// Whether generations say which tokens the filters left at each position. A trainer that scores sampled tokens under
+    /// the distribution that they were drawn from needs it; with loose filters it takes room.
+    pub keep_supports: bool,
 }
 
 /// What ends a sequence.
@@ -48,6 +51,7 @@ impl Default for GenerationConfig {
             batch_size: MANY,
             stop: StopAt::default(),
             seed: 0,
+            keep_supports: false,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Prompts of a batch are read without padding, each once, however many samples it has. Every step costs one forward pass
 //! over the sequences that still grow and one read of their logits; a finished sequence leaves the batch at once.
 
-use std::ops::ControlFlow;
+use std::{num::NonZeroUsize, ops::ControlFlow};
 
 use burn::tensor::Tensor;
 use rayon::prelude::*;
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     causal_lm::{Cache, IncrementalLm, TokenBatch, index_tensor},
+    logprob::Support,
     tokenizer::{Tokenizer, TokenizerError},
 };
 
@@ -30,6 +31,18 @@ pub struct Sampled {
     pub log_prob: f32,
     /// Set with a sequence's last token.
     pub finish: Option<Finish>,
+}
+
+/// A prompt with terms of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// What is continued.
+    pub tokens: &'a [u32],
+    /// Which of the seed's streams of random numbers its samples draw from: with the same one it is continued in the same
+    /// way, whatever else is generated with it.
+    pub stream: u32,
+    /// Tokens a sample, at most.
+    pub max_new_tokens: NonZeroUsize,
 }
 
 /// Prompts could not be continued.
@@ -126,28 +139,60 @@ pub fn generate_streaming<M: IncrementalLm>(
     tokenizer: Option<&Tokenizer>,
     on_token: &mut dyn FnMut(Sampled) -> ControlFlow<()>,
 ) -> Result<Vec<Vec<Generation>>, GenerateError> {
-    check(model, prompts, config, tokenizer)?;
+    let numbered = prompts.iter().enumerate();
+    let requests: Vec<Request<'_>> = numbered
+        .map(|(stream, tokens)| Request {
+            tokens,
+            stream: stream as u32,
+            max_new_tokens: config.max_new_tokens,
+        })
+        .collect();
+    run(model, &requests, config, tokenizer, on_token)
+}
+
+/// Continues prompts that each have terms of their own, which count in place of the configuration's. Returns the samples
+/// of each, in order.
+///
+/// # Errors
+/// If a prompt is empty, too long or of another vocabulary, or the model's logits are not finite.
+pub fn generate_requests<M: IncrementalLm>(
+    model: &M,
+    requests: &[Request<'_>],
+    config: &GenerationConfig,
+    tokenizer: Option<&Tokenizer>,
+) -> Result<Vec<Vec<Generation>>, GenerateError> {
+    run(model, requests, config, tokenizer, &mut |_| ControlFlow::Continue(()))
+}
+
+fn run<M: IncrementalLm>(
+    model: &M,
+    requests: &[Request<'_>],
+    config: &GenerationConfig,
+    tokenizer: Option<&Tokenizer>,
+    on_token: &mut dyn FnMut(Sampled) -> ControlFlow<()>,
+) -> Result<Vec<Vec<Generation>>, GenerateError> {
+    check(model, requests, config, tokenizer)?;
     let model = model.valid();
     let at_once = (config.batch_size.get() / config.samples.get()).max(1);
-    let mut finished: Vec<Vec<Generation>> = Vec::with_capacity(prompts.len());
-    for (batch, prompts) in prompts.chunks(at_once).enumerate() {
+    let mut finished: Vec<Vec<Generation>> = Vec::with_capacity(requests.len());
+    for (batch, requests) in requests.chunks(at_once).enumerate() {
         let rows = |index: usize| {
             let id = move |sample| (batch * at_once + index, sample);
-            let tokens = &prompts[index];
-            (0..config.samples.get()).map(move |sample| Row::new(id(sample), tokens, config, tokenizer))
+            let request = &requests[index];
+            (0..config.samples.get()).map(move |sample| Row::new(id(sample), request, config, tokenizer))
         };
-        let rows: Vec<Row> = (0..prompts.len()).flat_map(rows).collect();
-        let mut done = run_batch(&model, prompts, rows, config, on_token)?;
+        let rows: Vec<Row> = (0..requests.len()).flat_map(rows).collect();
+        let mut done = run_batch(&model, requests, rows, config, on_token)?;
         done.sort_by_key(|row| (row.prompt, row.sample));
         let mut done = done.into_iter().map(Row::finish);
-        finished.extend(prompts.iter().map(|_| done.by_ref().take(config.samples.get()).collect()));
+        finished.extend(requests.iter().map(|_| done.by_ref().take(config.samples.get()).collect()));
     }
     Ok(finished)
 }
 
 fn check<M: IncrementalLm>(
     model: &M,
-    prompts: &[Vec<u32>],
+    requests: &[Request<'_>],
     config: &GenerationConfig,
     tokenizer: Option<&Tokenizer>,
 ) -> Result<(), GenerateError> {
@@ -158,7 +203,7 @@ fn check<M: IncrementalLm>(
         return Err(GenerateError::EmptyStopString);
     }
     let (limit, vocab) = (model.max_positions(), model.vocab_size());
-    for (prompt, tokens) in prompts.iter().enumerate() {
+    for (prompt, Request { tokens, .. }) in requests.iter().enumerate() {
         if tokens.is_empty() {
             return Err(GenerateError::EmptyPrompt { prompt });
         }
@@ -175,12 +220,13 @@ fn check<M: IncrementalLm>(
 /// Grows the samples of some prompts until all are finished. `rows`: the samples of each prompt in turn.
 fn run_batch<M: IncrementalLm>(
     model: &M,
-    prompts: &[Vec<u32>],
+    requests: &[Request<'_>],
     mut rows: Vec<Row>,
     config: &GenerationConfig,
     on_token: &mut dyn FnMut(Sampled) -> ControlFlow<()>,
 ) -> Result<Vec<Row>, GenerateError> {
-    let batch = TokenBatch::from_sequences(prompts);
+    let prompts: Vec<&[u32]> = requests.iter().map(|request| request.tokens).collect();
+    let batch = TokenBatch::from_sequences(&prompts);
     let (hidden, mut cache) = model.prefill(&batch);
     let last = batch.starts().into_iter().zip(batch.lengths()).map(|(start, length)| start + length - 1);
     let mut hidden = hidden.select(0, index_tensor(last, &model.device()));
@@ -218,19 +264,28 @@ fn choose<M: IncrementalLm>(
     let data =
         model.logits(hidden).try_into_data().map_err(|e| GenerateError::Device { reason: e.to_string() })?;
     let logits: &[f32] = data.as_slice().map_err(|e| GenerateError::Device { reason: format!("{e:?}") })?;
-    let choices: Vec<Result<Choice, SamplingError>> = rows
+    let choices: Vec<Result<(Choice, Option<Support>), SamplingError>> = rows
         .par_iter_mut()
         .zip(lines)
         .map(|(row, line)| {
-            config.sampling.choose(&logits[line * vocab..(line + 1) * vocab], &row.history, &mut row.rng)
+            let logits = &logits[line * vocab..(line + 1) * vocab];
+            if config.keep_supports {
+                let chosen = config.sampling.choose_with_support(logits, &row.history, &mut row.rng);
+                return chosen.map(|(choice, support)| (choice, Some(support)));
+            }
+            Ok((config.sampling.choose(logits, &row.history, &mut row.rng)?, None))
         })
         .collect();
     for (row, choice) in rows.iter_mut().zip(choices) {
         let position = row.history.len();
-        let Choice { token, log_probability: log_prob } = choice.map_err(|source| {
-            GenerateError::Sampling { prompt: row.prompt, sample: row.sample, position, source }
+        let (choice, support) = choice.map_err(|source| GenerateError::Sampling {
+            prompt: row.prompt,
+            sample: row.sample,
+            position,
+            source,
         })?;
-        row.push(token, log_prob, config, model.max_positions())?;
+        let Choice { token, log_probability: log_prob } = choice;
+        row.push(choice, support, config, model.max_positions())?;
         let (prompt, sample, finish) = (row.prompt, row.sample, row.finish);
         if on_token(Sampled { prompt, sample, token, log_prob, finish }).is_break() && row.finish.is_none() {
             row.finish = Some(Finish::Cancelled);

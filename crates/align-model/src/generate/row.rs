@@ -3,7 +3,8 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use super::{GenerateError, GenerationConfig, StopAt};
+use super::{Choice, GenerateError, GenerationConfig, Request, StopAt};
+use crate::logprob::Support;
 use crate::tokenizer::{DecodeStream, SpecialTokenText, Tokenizer};
 
 /// A finished continuation.
@@ -13,6 +14,9 @@ pub struct Generation {
     pub tokens: Vec<u32>,
     /// The log-probability of each token under the distribution that it was drawn from.
     pub log_probs: Vec<f32>,
+    /// The tokens that could have been drawn in place of each, where the configuration [asks for
+    /// them](GenerationConfig::keep_supports).
+    pub supports: Option<Vec<Support>>,
     /// Why it ended.
     pub finish: Finish,
 }
@@ -41,7 +45,9 @@ pub(super) struct Row {
     /// Prompt and new tokens.
     pub(super) history: Vec<u32>,
     prompt_length: usize,
+    max_new_tokens: usize,
     log_probs: Vec<f32>,
+    supports: Option<Vec<Support>>,
     pub(super) rng: ChaCha8Rng,
     text: Option<StopText>,
     pub(super) finish: Option<Finish>,
@@ -50,21 +56,23 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn new(
         (prompt, sample): (usize, usize),
-        tokens: &[u32],
+        request: &Request<'_>,
         config: &GenerationConfig,
         tokenizer: Option<&Tokenizer>,
     ) -> Self {
         // A stream of its own for each sample: what the others do changes nothing.
         let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
-        rng.set_stream(((prompt as u64) << 32) | sample as u64);
+        rng.set_stream((u64::from(request.stream) << 32) | sample as u64);
         let text = tokenizer.filter(|_| !config.stop.strings.is_empty()).map(StopText::new);
-        let history = tokens.to_vec();
+        let history = request.tokens.to_vec();
         Self {
             prompt,
             sample,
             prompt_length: history.len(),
             history,
+            max_new_tokens: request.max_new_tokens.get(),
             log_probs: Vec::new(),
+            supports: config.keep_supports.then(Vec::new),
             rng,
             text,
             finish: None,
@@ -74,13 +82,16 @@ impl Row {
     /// Takes the next token and decides whether it is the last.
     pub(super) fn push(
         &mut self,
-        token: u32,
-        log_prob: f32,
+        Choice { token, log_probability }: Choice,
+        support: Option<Support>,
         config: &GenerationConfig,
         context: usize,
     ) -> Result<(), GenerateError> {
         self.history.push(token);
-        self.log_probs.push(log_prob);
+        self.log_probs.push(log_probability);
+        if let Some(supports) = &mut self.supports {
+            supports.extend(support);
+        }
         let stopped_by_text = match &mut self.text {
             Some(text) => text.push(token, &config.stop)?,
             None => None,
@@ -89,7 +100,7 @@ impl Row {
             Some(Finish::StopToken(token))
         } else if let Some(index) = stopped_by_text {
             Some(Finish::StopString(index))
-        } else if self.log_probs.len() >= config.max_new_tokens.get() {
+        } else if self.log_probs.len() >= self.max_new_tokens {
             Some(Finish::Length)
         } else if self.history.len() >= context {
             Some(Finish::Context)
@@ -103,6 +114,7 @@ impl Row {
         Generation {
             tokens: self.history[self.prompt_length..].to_vec(),
             log_probs: self.log_probs,
+            supports: self.supports,
             finish: self.finish.unwrap_or(Finish::Cancelled),
         }
     }

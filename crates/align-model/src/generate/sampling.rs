@@ -7,6 +7,7 @@ use std::num::NonZeroUsize;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::logprob::Support;
 use crate::number::{Positive, PositiveUnit, ProperFraction, UnitInterval};
 
 pub use distribution::{Distribution, Kept};
@@ -134,6 +135,27 @@ impl SamplingConfig {
         match &self.decoding {
             Decoding::Greedy => self.greedy(logits, history),
             Decoding::Sample(_) => Ok(self.distribution(logits, history)?.draw(rng)),
+        }
+    }
+
+    /// As [`choose`](Self::choose), with the tokens that could have been chosen. For greedy decoding, whose log-probability
+    /// is the model's own, that is every token.
+    ///
+    /// # Errors
+    /// If a logit is NaN or `+inf`, or if no token is allowed.
+    pub fn choose_with_support(
+        &self,
+        logits: &[f32],
+        history: &[u32],
+        rng: &mut ChaCha8Rng,
+    ) -> Result<(Choice, Support), SamplingError> {
+        match &self.decoding {
+            Decoding::Greedy => Ok((self.greedy(logits, history)?, Support::All)),
+            Decoding::Sample(_) => {
+                let distribution = self.distribution(logits, history)?;
+                let kept = distribution.kept().map(|kept| kept.token);
+                Ok((distribution.draw(rng), Support::of(kept, logits.len())))
+            }
         }
     }
 

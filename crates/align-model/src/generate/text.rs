@@ -106,7 +106,7 @@ mod tests {
         }
         pieces.push(stream.finish().unwrap());
         pieces.retain(|piece| !piece.is_empty());
-        let generation = Generation { log_probs: vec![0.0; tokens.len()], tokens, finish };
+        let generation = Generation { log_probs: vec![0.0; tokens.len()], tokens, supports: None, finish };
         (pieces, generation.text(&tokenizer, &stop).unwrap())
     }
 

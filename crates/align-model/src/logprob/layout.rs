@@ -169,7 +169,7 @@ pub fn vector(values: impl IntoIterator<Item = f32>, device: &Device) -> Tensor<
     Tensor::from_data(TensorData::new(values, [count]), device)
 }
 
-/// A tensor without a graph, as one that can stand beside `other`.
+/// A tensor without a graph, `[numbers]`, as one that can stand beside `other`, of any length.
 #[must_use]
 pub fn like(x: Tensor<1>, other: &Tensor<1>) -> Tensor<1> {
     if other.is_autodiff() && !x.is_autodiff() { Tensor::from_inner(x) } else { x }

@@ -1,4 +1,4 @@
-//! Files with an object a line, each with the step that it belongs to.
+//! Files with an object a line, each with the `step` that it belongs to.
 
 use std::{
     fs::{File, OpenOptions},
@@ -9,9 +9,9 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 
-/// A file that grows by lines and can go back to an earlier step.
+/// A file of JSON objects, one a line, that grows and can go back to an earlier step: each object has a number `step`.
 #[derive(Debug)]
-pub(super) struct JsonLines {
+pub struct JsonLines {
     path: PathBuf,
     file: File,
 }
@@ -23,18 +23,26 @@ struct StepOfLine {
 
 impl JsonLines {
     /// Opens a file, which is made if need be. What is in it stays.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// If the file cannot be opened.
+    pub fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
         Ok(Self { path: path.into(), file })
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Removes what follows the lines of `step`, a line that a killed run left half written included; everything if
     /// `step` is 0.
-    pub(super) fn cut_after(&mut self, step: u64) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// If the file cannot be read or shortened.
+    pub fn cut_after(&mut self, step: u64) -> io::Result<()> {
         let mut kept = 0;
         if step > 0 {
             let mut lines = BufReader::new(File::open(&self.path)?);
@@ -52,13 +60,19 @@ impl JsonLines {
     }
 
     /// Appends lines. They are written at once: a run that dies leaves those of every step it made.
-    pub(super) fn append(&mut self, rows: impl IntoIterator<Item = Value>) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn append(&mut self, rows: impl IntoIterator<Item = Value>) -> io::Result<()> {
         let lines = rows.into_iter().map(|row| format!("{row}\n"));
         self.file.write_all(lines.collect::<String>().as_bytes())
     }
 
     /// Sends everything to the disk.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn sync(&self) -> io::Result<()> {
         self.file.sync_data()
     }
 }

@@ -48,6 +48,11 @@ impl<M: Module> Learner<M> {
         self.updates.made()
     }
 
+    /// Multiplies the schedule's rates from here on, on top of earlier factors.
+    pub fn scale_rate(&mut self, factor: f64) {
+        self.updates.scale_rate(factor);
+    }
+
     /// Updates the model.
     ///
     /// # Errors

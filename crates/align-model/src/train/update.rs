@@ -41,6 +41,8 @@ pub struct Updates {
     optimizer: AdamW,
     total_steps: u64,
     made: u64,
+    /// What the schedule's rates are multiplied by.
+    rate_factor: f64,
 }
 
 /// What an update did.
@@ -72,7 +74,7 @@ impl Updates {
     pub fn new(config: UpdateConfig, total_steps: u64) -> Result<Self, ScheduleError> {
         config.schedule.check(config.learning_rate.get())?;
         let optimizer = AdamW::new(config.optimizer.clone());
-        Ok(Self { config, optimizer, total_steps, made: 0 })
+        Ok(Self { config, optimizer, total_steps, made: 0, rate_factor: 1.0 })
     }
 
     /// Updates a model with the gradients of one step.
@@ -89,7 +91,8 @@ impl Updates {
             return Err((model, UpdateError::NotFinite { norm: grad_norm }));
         }
         let peak = self.config.learning_rate.get();
-        let learning_rate = self.config.schedule.learning_rate(self.made, self.total_steps, peak);
+        let scheduled = self.config.schedule.learning_rate(self.made, self.total_steps, peak);
+        let learning_rate = scheduled * self.rate_factor;
         self.made += 1;
         Ok((self.optimizer.step(learning_rate, model, gradients), Update { learning_rate, grad_norm }))
     }
@@ -100,6 +103,7 @@ impl Updates {
     /// If they cannot be read from their device.
     pub fn save(&self, state: &mut State) -> Result<(), StateError> {
         state.insert("updates", &self.made)?;
+        state.insert("rate_factor", &self.rate_factor)?;
         let mut optimizer = State::new();
         self.optimizer.save(&mut optimizer)?;
         state.insert_state("optimizer", optimizer);
@@ -114,7 +118,13 @@ impl Updates {
         let mut optimizer = state.take_state("optimizer");
         self.optimizer.restore(&mut optimizer, model)?;
         self.made = state.take("updates")?;
+        self.rate_factor = state.take("rate_factor")?;
         optimizer.finish()
+    }
+
+    /// Multiplies the schedule's rates from here on, on top of earlier factors.
+    pub fn scale_rate(&mut self, factor: f64) {
+        self.rate_factor *= factor;
     }
 
     /// Updates made so far.
