@@ -98,12 +98,8 @@ pub fn score_rollouts<R: RewardFn + ?Sized>(
     if rollouts.is_empty() {
         return Ok(Scored { scores: Vec::new(), not_finite: 0 });
     }
-    // A reward that panicked is not called again by whoever gets the error, so what it left half done does no harm.
-    let result = catch_unwind(AssertUnwindSafe(|| reward.score(rollouts)));
-    let mut scores = result.map_err(|panic| RewardError::Panicked {
-        function: reward.name().into(),
-        message: panic_message(&*panic),
-    })??;
+    let name = reward.name().to_owned();
+    let mut scores = guarded(&name, || reward.score(rollouts))?;
     if scores.len() != rollouts.len() {
         let (expected, found) = (rollouts.len(), scores.len());
         return Err(RewardError::WrongCount { function: reward.name().into(), expected, found });
@@ -118,6 +114,17 @@ pub fn score_rollouts<R: RewardFn + ?Sized>(
         }
     }
     Ok(Scored { scores, not_finite })
+}
+
+/// Calls something that may panic, and makes an error of that.
+///
+/// # Errors
+/// What it says; [`RewardError::Panicked`].
+pub fn guarded<T>(name: &str, call: impl FnOnce() -> Result<T, RewardError>) -> Result<T, RewardError> {
+    // What panicked is not called again by whoever gets the error, so what it left half done does no harm.
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        Err(RewardError::Panicked { function: name.into(), message: panic_message(&*panic) })
+    })
 }
 
 /// What a panic said.

@@ -5,6 +5,7 @@ mod files;
 mod gate;
 mod head;
 mod pass;
+mod reward_fn;
 mod ridge;
 mod verbosity;
 
@@ -21,6 +22,7 @@ pub use gate::{
 };
 pub use head::ScoreHead;
 pub use pass::ScorePass;
+pub use reward_fn::{CompletionForm, RewardModelError, RewardModelFn, RewardReader};
 pub use ridge::{RidgeError, ridge_regression};
 pub use verbosity::verbosity_penalties;
 

@@ -1,11 +1,11 @@
 //! Rewards described in a run file.
 //!
 //! ```toml
-//! [[reward]]
+//! [[rewards]]
 //! kind = "numeric"
 //! truth = { column = "answer", extract = { marker = "####" } }
 //!
-//! [[reward]]
+//! [[rewards]]
 //! kind = "soft_overlong"
 //! weight = 0.5
 //! max_length = 1024
