@@ -1,6 +1,9 @@
 //! What a policy wrote, token by token.
 
-use align_model::logprob::{Continuation, Prompted};
+use align_model::{
+    logprob::{Continuation, Prompted, ScoringDistribution, Support},
+    number::Positive,
+};
 use align_reward::rollout::FinishReason;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +25,9 @@ pub struct Trajectory {
     /// The log-probability of each action under the distribution that it was drawn from, temperature and filters
     /// included. `[actions]`
     pub sampling_log_probs: Vec<f32>,
+    /// The tokens that could have been drawn in place of each action; `None` where filters removed none. `[actions]`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supports: Option<Vec<Support>>,
     /// Why it ended.
     pub finish: FinishReason,
 }
@@ -64,4 +70,26 @@ pub fn prompted<'a>(trajectories: impl IntoIterator<Item = &'a Trajectory>) -> V
         }
     }
     items.into_iter().map(|(_, item)| item).collect()
+}
+
+/// The distribution that the actions of trajectories were drawn from: what to score them
+/// [under](align_model::logprob::LogProbPass::under), in a pass over their layout whose targets are the actions.
+///
+/// `temperature` is that of the sampling.
+#[must_use]
+pub fn sampling_distribution<'a>(
+    trajectories: impl IntoIterator<Item = &'a Trajectory>,
+    temperature: Positive,
+) -> ScoringDistribution {
+    let (mut all, mut some_are_restricted) = (Vec::new(), false);
+    for trajectory in trajectories {
+        match &trajectory.supports {
+            Some(supports) => {
+                some_are_restricted = true;
+                all.extend_from_slice(supports);
+            }
+            None => all.resize(all.len() + trajectory.actions(), Support::All),
+        }
+    }
+    ScoringDistribution { temperature, supports: some_are_restricted.then_some(all) }
 }
