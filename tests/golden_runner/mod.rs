@@ -7,6 +7,7 @@ mod chat_template;
 mod check;
 mod clipping;
 mod file;
+mod loss_policy;
 mod loss_preference;
 mod loss_reward;
 mod loss_sft;
@@ -51,6 +52,7 @@ fn run(file: &GoldenFile, check: &mut Check) -> Covered {
         "trace" => trace::run(file, check),
         "loss" if file.name.starts_with("loss_sft") => loss_sft::run(file, check),
         "loss" if file.name.starts_with("loss_reward") => loss_reward::run(file, check),
+        "loss" if loss_policy::covers(file) => loss_policy::run(file, check),
         "loss" => loss_preference::run(file, check),
         "" => Err("the file names no kind".into()),
         other => Err(format!("no runner for kind {other}")),

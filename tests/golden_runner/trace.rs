@@ -1,5 +1,6 @@
 //! `kind: "trace"`: TRL's trainers, step by step.
 
+mod groups;
 mod pairs;
 mod sft;
 mod unpaired;
@@ -42,6 +43,7 @@ pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
         "sft" => sft::run(file, check),
         "dpo" | "orpo" | "cpo" | "simpo" => pairs::run(trainer, file, check),
         "kto" => unpaired::run(file, check),
+        "grpo" | "rloo" => groups::run(trainer, file, check),
         _ => return Err(format!("no trainer for traces of `{trainer}`")),
     }
     Ok(())
@@ -116,10 +118,21 @@ fn compare_step(
     report: &impl Report,
     tolerance: impl Fn(&str) -> Option<Tolerance>,
 ) {
+    compare_step_within(check, step, report, LOSS, tolerance);
+}
+
+/// As [`compare_step`], with a tolerance for the loss.
+fn compare_step_within(
+    check: &mut Check,
+    step: &Value,
+    report: &impl Report,
+    of_loss: Tolerance,
+    tolerance: impl Fn(&str) -> Option<Tolerance>,
+) {
     let at = format!("step {}", step["step"]);
     for (name, value) in report.metrics() {
         let (expected, tolerance) = match name {
-            "loss" => (&step["loss"], LOSS),
+            "loss" => (&step["loss"], of_loss),
             "grad_norm" => (&step["grad_norm"], NORM),
             _ => match (step["logged"].get(name), tolerance(name)) {
                 (Some(expected), Some(tolerance)) => (expected, tolerance),
