@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 mod data;
+mod rollouts;
 mod training;
 
 use std::{num::NonZeroUsize, path::PathBuf};
@@ -13,6 +14,7 @@ use align_model::{
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use data::{DataArguments, DataCommand, InspectArguments};
+pub(crate) use rollouts::{RolloutsArguments, RolloutsCommand, ShowArguments};
 pub(crate) use training::TrainingArguments;
 
 /// Aligns language models: fine-tunes them, lets them write, talks to them.
@@ -59,6 +61,22 @@ pub(crate) enum Command {
     /// what it leaves in the output directory, dry runs and resuming are as with `align sft`.
     #[command(after_long_help = training::REWARD_EXAMPLES)]
     Reward(TrainingArguments),
+    /// Trains a model on its own completions: the better ones of each prompt are made more likely than the others.
+    ///
+    /// GRPO, Dr.GRPO, DAPO, GSPO, CISPO, RLOO, REINFORCE++ and their relatives, which compare completions of one prompt and
+    /// need no critic. The data are prompts; `[[rewards]]` of the run file score what the model makes of them, and
+    /// `rollouts.jsonl` in the output directory keeps it (`align rollouts show`). The run file, what else it leaves in the
+    /// output directory, dry runs and resuming are as with `align sft`.
+    #[command(after_long_help = training::GRPO_EXAMPLES)]
+    Grpo(TrainingArguments),
+    /// Trains a model on its own completions by PPO, with a critic that learns what to expect of each token.
+    ///
+    /// The data are prompts; `[[rewards]]` of the run file, such as a reward model, score what the model makes of them, and
+    /// `rollouts.jsonl` in the output directory keeps it (`align rollouts show`). The run file, what else it leaves in the
+    /// output directory, dry runs and resuming are as with `align sft`.
+    #[command(after_long_help = training::PPO_EXAMPLES)]
+    Ppo(TrainingArguments),
+    Rollouts(RolloutsArguments),
     Generate(GenerateArguments),
     Chat(ChatArguments),
     Data(DataArguments),
@@ -217,8 +235,8 @@ pub(crate) struct ChatArguments {
 
 /// Trains a small model from nothing, in minutes.
 ///
-/// It reads text, learns to answer, and learns which answers are better; beside it a reward model learns to tell. The data
-/// is made on the spot; nothing is downloaded.
+/// It reads text, learns to answer, and learns to answer better: from pairs of answers, from a reward model that learns to
+/// tell them apart, and from a reward that can be checked. The data is made on the spot; nothing is downloaded.
 #[derive(Debug, Args)]
 pub(crate) struct QuickstartArguments {
     /// Where everything is written.

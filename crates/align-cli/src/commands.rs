@@ -4,3 +4,4 @@ pub(crate) mod chat;
 pub(crate) mod data;
 pub(crate) mod generate;
 pub(crate) mod quickstart;
+pub(crate) mod rollouts;

@@ -1,10 +1,16 @@
 //! What tells one way of training from another; everything around it is the same for all.
 
 pub(crate) mod dpo;
+mod example;
+pub(crate) mod grpo;
 pub(crate) mod kto;
+pub(crate) mod ppo;
 mod preference;
 pub(crate) mod reward;
+mod reward_models;
+mod scored;
 pub(crate) mod sft;
+mod trained_model;
 
 use std::{
     fmt,
@@ -18,17 +24,28 @@ use align_model::{
     checkpoint::Resumable,
     data::{Located, Record},
     decoder::Decoder,
-    pretrained::{Checkpoint, SaveOptions},
+    pretrained::Checkpoint,
     sft::{Duration, Packing},
     tokenizer::Tokenizer,
     train::{Averaged, Step, Trains},
 };
-use anyhow::Result;
-use burn::{module::Module, tensor::Device};
+use align_rl::{
+    rollout::RolloutRow,
+    watch::{Alarm, GoldEvaluation},
+};
+use anyhow::{Result, bail};
+use burn::tensor::Device;
 use chrono::NaiveDateTime;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::training::report::Fact;
+use crate::{
+    run_file::{CriticTable, rewards::RewardsTable},
+    training::report::Fact,
+};
+
+pub(crate) use example::{Example, Learnt, Note, Part, Tokenized};
+pub(crate) use reward_models::RewardModels;
+pub(crate) use trained_model::TrainedModel;
 
 /// A way of training.
 pub(crate) trait Method: fmt::Debug + Sized {
@@ -43,7 +60,7 @@ pub(crate) trait Method: fmt::Debug + Sized {
     /// What a batch counts as one.
     type Row: Clone + fmt::Debug;
     /// What is trained.
-    type Model: Module + fmt::Debug;
+    type Model: TrainedModel;
     /// Who trains it.
     type Trainer: Step<[Self::Row]> + Trains<Model = Self::Model> + Resumable + fmt::Debug;
 
@@ -56,18 +73,22 @@ pub(crate) trait Method: fmt::Debug + Sized {
     /// Tokens of a row.
     fn tokens(row: &Self::Row) -> usize;
 
-    /// What a forward pass reads of some rows, and how many targets it has.
-    fn pass(rows: &[&Self::Row]) -> (TokenBatch, usize);
-
-    /// The model to train; `dress` gives its decoder the number format and the adapter of the run.
-    fn load(config: &Self::Config, start: Start<'_>, dress: Dress<'_>) -> Result<Self::Model>;
-
-    /// The decoder of a model.
-    fn decoder(model: &Self::Model) -> &Decoder;
+    /// The largest pass over some rows: what it reads, and how many targets it has.
+    fn pass(config: &Self::Config, rows: &[&Self::Row]) -> (TokenBatch, usize);
 
     /// Copies of what is trained that are kept besides it, such as a reference.
     fn copies(_config: &Self::Config) -> usize {
         0
+    }
+
+    /// What a step needs besides its passes.
+    fn beside(
+        _config: &Self::Config,
+        _examples: &[Self::Example],
+        _model: &Decoder,
+        _kit: &Kit<'_>,
+    ) -> Result<Vec<Beside>> {
+        Ok(Vec::new())
     }
 
     /// The trainer at the start of a run.
@@ -82,19 +103,82 @@ pub(crate) trait Method: fmt::Debug + Sized {
         config: &Self::Config,
         trainer: &Averaged<Self::Trainer>,
         examples: &[Self::Example],
+        kit: &Kit<'_>,
     ) -> Result<Measured>;
 
-    /// Writes a model.
-    fn save(model: &Self::Model, base: &Checkpoint, place: &Path, options: SaveOptions) -> Result<()>;
+    /// What a policy gets by the rewards and by a better measure; `models` are the policy and what it began as.
+    fn gold(
+        _config: &Self::Config,
+        _models: [&Decoder; 2],
+        _examples: &[Self::Example],
+        _gold: &RewardsTable,
+        _kit: &Kit<'_>,
+    ) -> Result<GoldEvaluation> {
+        bail!("only methods that learn from rewards have a [gold]")
+    }
 
-    /// Writes a model's adapter.
-    fn save_adapter(model: &Self::Model, place: &Path, base: &str) -> Result<()>;
+    /// What a step says besides its measurements.
+    fn news(_report: &ReportOf<Self>) -> News<'_> {
+        News::default()
+    }
 
-    /// A model whose weights have taken its adapter in.
-    fn merge(model: Self::Model) -> Result<Self::Model>;
+    /// Checks what only a look at examples can tell, such as whether rewards find what they need.
+    fn check_examples(_config: &Self::Config, _examples: &[Self::Example], _kit: &Kit<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// What a model makes of some examples before it has learnt anything, for people.
+    fn tried(
+        _config: &Self::Config,
+        _model: &Self::Model,
+        _examples: &[Self::Example],
+        _kit: &Kit<'_>,
+    ) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 
     /// What the report tells of the settings.
     fn facts(config: &Self::Config) -> Vec<Fact>;
+}
+
+/// What a method's trainer says of a step.
+pub(crate) type ReportOf<M> = <<M as Method>::Trainer as Step<[<M as Method>::Row]>>::Report;
+
+/// What a step says besides its measurements.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct News<'a> {
+    /// What was sampled, and what it got.
+    pub(crate) rollouts: &'a [RolloutRow],
+    /// What is wrong.
+    pub(crate) alarms: &'a [Alarm],
+}
+
+/// Memory that a step needs besides its passes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Beside {
+    /// What for.
+    pub(crate) name: &'static str,
+    /// How many bytes.
+    pub(crate) bytes: u64,
+}
+
+/// What a trainer works with besides its model, where it samples and scores.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kit<'a> {
+    /// Where the model comes from.
+    pub(crate) start: Start<'a>,
+    /// The model's tokenizer.
+    pub(crate) tokenizer: &'a Tokenizer,
+    /// The tokens that end a completion.
+    pub(crate) ends: &'a [u32],
+    /// What is learnt from.
+    pub(crate) rewards: &'a RewardsTable,
+    /// What a critic is, unless it is what it is by default.
+    pub(crate) critic: Option<&'a CriticTable>,
+    /// Reward models that are loaded already.
+    pub(crate) reward_models: &'a RewardModels,
+    /// What templates that ask for the date are told.
+    pub(crate) now: NaiveDateTime,
 }
 
 /// Where a model comes from.
@@ -120,6 +204,8 @@ pub(crate) struct Lesson<'a, E> {
     pub(crate) examples: &'a [&'a [E]],
     /// Where what is computed beforehand is kept; nowhere in a dry run.
     pub(crate) cache: Option<&'a Path>,
+    /// What it may work with.
+    pub(crate) kit: Kit<'a>,
 }
 
 /// Names of measurements, and values.
@@ -137,6 +223,10 @@ pub(crate) trait Settings:
     const NAME: &'static str;
     /// What comes out.
     const MODEL: ModelKind = ModelKind::Language;
+    /// Where it is told what is good.
+    const LEARNS_FROM: LearnsFrom = LearnsFrom::Data;
+    /// The setting that limits how long sequences are.
+    const LENGTH: &'static str = "max_length";
 
     /// Checks the relations between them.
     fn check(&self) -> Result<()>;
@@ -168,6 +258,24 @@ pub(crate) enum ModelKind {
     Reward,
 }
 
+/// Where a method is told what is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LearnsFrom {
+    /// The data say it.
+    Data,
+    /// The data are prompts, and rewards score what the model makes of them.
+    Rewards,
+    /// The same, and a critic learns what to expect.
+    RewardsAndValues,
+}
+
+impl LearnsFrom {
+    /// Whether there are rewards.
+    pub(crate) const fn has_rewards(self) -> bool {
+        matches!(self, Self::Rewards | Self::RewardsAndValues)
+    }
+}
+
 /// The settings that all methods have.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Plan {
@@ -175,9 +283,11 @@ pub(crate) struct Plan {
     pub(crate) duration: Duration,
     /// Rows a step.
     pub(crate) batch_size: NonZeroUsize,
-    /// Rows a forward pass.
+    /// Sequences a forward pass.
     pub(crate) micro_batch_size: NonZeroUsize,
-    /// Tokens of an example, at most.
+    /// Sequences that a row becomes: 1, unless completions are sampled.
+    pub(crate) samples: NonZeroUsize,
+    /// Tokens of an example, at most; of prompts, those of a completion.
     pub(crate) max_length: NonZeroUsize,
     /// How examples are packed into rows, if they are.
     pub(crate) packing: Option<Packing>,
@@ -192,7 +302,12 @@ pub(crate) struct Plan {
 impl Plan {
     /// Forward passes a step.
     pub(crate) fn passes(&self) -> usize {
-        self.batch_size.get().div_ceil(self.micro_batch_size.get())
+        (self.batch_size.get() * self.samples.get()).div_ceil(self.micro_batch_size.get())
+    }
+
+    /// Rows whose sequences fill a forward pass.
+    pub(crate) fn rows_per_pass(&self) -> usize {
+        self.micro_batch_size.get().div_ceil(self.samples.get())
     }
 
     /// Where a fixed number of steps is asked for, that number.
@@ -212,114 +327,6 @@ pub(crate) struct Texts<'a> {
     pub(crate) now: NaiveDateTime,
     /// Names of the sources of the data, where measurements are wanted for each.
     pub(crate) slices: &'a [String],
-}
-
-/// What became of a record.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Tokenized<E> {
-    /// Those with something to learn.
-    pub(crate) examples: Vec<E>,
-    /// Tokens of each sequence before it was cut.
-    pub(crate) lengths: Vec<usize>,
-    /// What is worth a second look.
-    pub(crate) notes: Vec<Note>,
-}
-
-/// What may be noteworthy about a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Note {
-    /// It was cut.
-    Truncated,
-    /// It is left out: no token carries a loss.
-    WithoutLoss,
-    /// It is left out: it prefers a completion to itself.
-    IdenticalPair,
-    /// It is left out: a completion says nothing.
-    EmptyCompletion,
-    /// It is left out: it is longer than allowed.
-    TooLong,
-    /// It is left out: its prompt alone is as long as allowed.
-    NothingLeft,
-    /// Its prompt ends inside a token of the whole.
-    UnevenBoundary,
-}
-
-impl Note {
-    /// What happened to so many, for people; `settings` is the name of the table of settings.
-    pub(crate) fn said(self, settings: &str) -> String {
-        match self {
-            Self::Truncated => format!("samples were longer than {settings}.max_length and cut"),
-            Self::WithoutLoss => "samples have no token to learn and are left out".into(),
-            Self::IdenticalPair => "pairs prefer a completion to itself and are left out".into(),
-            Self::EmptyCompletion => "samples have an empty completion and are left out".into(),
-            Self::NothingLeft => {
-                format!("prompts leave nothing of {settings}.max_length to a completion and are left out")
-            }
-            Self::TooLong => format!("samples are longer than {settings}.max_length and are left out"),
-            Self::UnevenBoundary => "prompts end inside a token of the whole sample".into(),
-        }
-    }
-
-    /// Whether it means that nothing is learnt of the record: where it stands is then worth knowing.
-    pub(crate) fn leaves_out(self) -> bool {
-        !matches!(self, Self::Truncated | Self::UnevenBoundary)
-    }
-}
-
-/// A record in tokens.
-pub(crate) trait Example: Clone + fmt::Debug {
-    /// What several of them are called.
-    const PLURAL: &'static str;
-
-    /// All that there is of it, in the order in which it is read.
-    fn parts(&self) -> Vec<Part<'_>>;
-
-    /// What it says besides its tokens.
-    fn label(&self) -> Option<String> {
-        None
-    }
-}
-
-/// Some of an example's tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Part<'a> {
-    /// What it is; nothing where there is no other.
-    pub(crate) name: &'static str,
-    /// The tokens.
-    pub(crate) tokens: &'a [u32],
-    /// Which of them are learnt.
-    pub(crate) learnt: Learnt<'a>,
-}
-
-/// Which tokens are learnt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Learnt<'a> {
-    /// None of them: they are given.
-    None,
-    /// All of them.
-    All,
-    /// Those that are marked.
-    Marked(&'a [bool]),
-}
-
-impl Part<'_> {
-    /// Whether each token is learnt.
-    pub(crate) fn marks(&self) -> Vec<bool> {
-        match self.learnt {
-            Learnt::None => vec![false; self.tokens.len()],
-            Learnt::All => vec![true; self.tokens.len()],
-            Learnt::Marked(marks) => marks.to_vec(),
-        }
-    }
-
-    /// How many tokens are learnt.
-    pub(crate) fn learnt(&self) -> usize {
-        match self.learnt {
-            Learnt::None => 0,
-            Learnt::All => self.tokens.len(),
-            // Nothing comes before a first token: it is never predicted.
-            Learnt::Marked(marks) => marks.iter().skip(1).filter(|mark| **mark).count(),
-        }
-    }
+    /// Tokens that the model can read.
+    pub(crate) context: usize,
 }

@@ -3,6 +3,7 @@
 pub(crate) mod adapter;
 pub(crate) mod data;
 pub(crate) mod date;
+pub(crate) mod rewards;
 mod run;
 
 use std::{fmt, path::Path, str::FromStr};
@@ -11,7 +12,7 @@ use anyhow::{Context as _, Result, anyhow};
 use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue, Deserializer, Error};
 
-pub(crate) use run::{Run, SavedForm};
+pub(crate) use run::{CriticTable, Run, SavedForm};
 
 /// A value that takes the place of one in the run file: `sft.update.learning_rate=1e-4`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -151,6 +152,7 @@ mod tests {
     use align_dpo::{DpoConfig, KtoConfig};
     use align_model::{device::DeviceName, pretrained::SavedDtype, sft::SftConfig};
     use align_reward::trainer::RewardConfig;
+    use align_rl::{GroupConfig, PpoConfig};
 
     use super::*;
     use crate::{method::Settings, training::findings::Findings};
@@ -261,6 +263,8 @@ mod tests {
                 () if is_run_of("dpo") => is_run::<DpoConfig>(&file),
                 () if is_run_of("kto") => is_run::<KtoConfig>(&file),
                 () if is_run_of("reward") => is_run::<RewardConfig>(&file),
+                () if is_run_of("grpo") => is_run::<GroupConfig>(&file),
+                () if is_run_of("ppo") => is_run::<PpoConfig>(&file),
                 () => is_run::<SftConfig>(&file),
             }
         }

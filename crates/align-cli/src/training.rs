@@ -11,6 +11,7 @@ pub(crate) mod machine;
 pub(crate) mod memory;
 pub(crate) mod progress;
 pub(crate) mod report;
+pub(crate) mod rollouts;
 pub(crate) mod samples;
 pub(crate) mod session;
 pub(crate) mod watch;

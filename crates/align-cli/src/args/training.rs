@@ -130,6 +130,86 @@ Examples:
   align reward --config examples/configs/reward_hh_rlhf.toml --dry-run
   align reward --config run.toml --resume";
 
+/// Of `align grpo`.
+pub(super) const GRPO_EXAMPLES: &str = "\
+Data:
+  A record has `prompt`, a text or a list of messages; every other column is there for rewards, such as a right answer.
+
+Run file:
+  model = \"models/SmolLM2-135M-Instruct.Q4_1.gguf\"
+  data = { train = \"prompts.jsonl\", evaluation_share = 0.1 }
+  out = \"runs/grpo\"
+
+  [[rewards]]                                       # several are added up, each times its weight
+  kind = \"exact_match\"                            # numeric, math, regex, json_schema, command, http, …
+  truth = { column = \"answer\" }
+
+  [[rewards]]
+  kind = \"model\"                                  # a reward model
+  path = \"runs/reward\"
+  weight = 0.5
+
+  [grpo]                                            # every key and table from here on may be left out
+  algorithm = \"dapo\"                              # grpo, dr_grpo, gspo, cispo, rloo, reinforce_plus_plus, …
+  rollout = { samples = 8, max_new_tokens = 256 }   # completions of a prompt, and how they are sampled
+  batch_size = 8                                    # prompts a step
+  micro_batch_size = 8                              # completions a forward pass
+  duration = { steps = 200 }                        # or { epochs = 1.0 }
+  update.learning_rate = 1e-6
+
+  [evaluation]                                      # held-out prompts, a completion of each: mean reward and its margin
+  every = 20
+
+  Everything else, [adapter], [checkpoints], [samples], [save] and so on, is as for align sft.
+
+docs/rl.md explains the algorithms and everything that is measured.
+
+Examples:
+  align grpo --config examples/configs/grpo_smollm2.toml --dry-run    # first prompts, completions and their rewards
+  align grpo --config examples/configs/grpo_smollm2.toml
+  align grpo --config run.toml --set grpo.algorithm=gspo --out runs/gspo
+  align rollouts show runs/grpo --best --worst --limit 6
+  align grpo --config run.toml --resume";
+
+/// Of `align ppo`.
+pub(super) const PPO_EXAMPLES: &str = "\
+Data:
+  A record has `prompt`, a text or a list of messages; every other column is there for rewards, such as a right answer.
+
+Run file:
+  model = \"models/SmolLM2-135M-Instruct.Q4_1.gguf\"
+  data = { train = \"prompts.jsonl\", evaluation_share = 0.1 }
+  out = \"runs/ppo\"
+
+  [[rewards]]                                       # as for align grpo
+  kind = \"model\"
+  path = \"runs/reward\"
+
+  [critic]                                          # may be left out: the critic then begins as the model that is trained
+  kind = \"reward_model\"                           # or shared: a head on the model that is trained
+  from = \"runs/reward\"
+
+  [ppo]                                             # every key and table from here on may be left out
+  kl = { kind = \"per_token\", coefficient = 0.05 }  # the divergence from the reference in the reward
+  rollout = { samples = 1, max_new_tokens = 256 }
+  batch_size = 64                                   # prompts a step
+  micro_batch_size = 8                              # completions a forward pass
+  epochs = 4
+  lambda = 0.95
+  duration = { steps = 200 }
+  update.learning_rate = 1e-6
+  critic_update.learning_rate = 1e-5
+
+  Everything else, [adapter], [evaluation], [checkpoints], [samples], [save] and so on, is as for align grpo.
+
+docs/rl.md explains the settings and everything that is measured.
+
+Examples:
+  align ppo --config run.toml --dry-run
+  align ppo --config run.toml
+  align rollouts show runs/ppo --sort lowest --limit 3
+  align ppo --config run.toml --resume";
+
 /// Which run, and what to do about it.
 #[derive(Debug, Args)]
 pub(crate) struct TrainingArguments {

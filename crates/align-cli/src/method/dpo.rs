@@ -1,20 +1,18 @@
 //! Learning from pairs: DPO and its relatives, ORPO, CPO, `SimPO`.
 
-use std::path::Path;
+use std::num::NonZeroUsize;
 
 use align_dpo::{DpoConfig, DpoTrainer, Objective, ReferenceLogProbs};
 use align_model::{
-    adapter::save_adapter,
     causal_lm::TokenBatch,
     data::PreferenceRecord,
     decoder::Decoder,
     preference::{OnTooLong, PreferenceExample},
-    pretrained::{Checkpoint, SaveOptions},
     train::Averaged,
 };
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use super::{Around, Dress, Lesson, Measured, Method, Plan, Settings, Start, Texts, Tokenize, preference};
+use super::{Around, Kit, Lesson, Measured, Method, Plan, Settings, Texts, Tokenize, preference};
 use crate::training::report::Fact;
 
 /// Learning from pairs.
@@ -43,16 +41,8 @@ impl Method for Dpo {
         preference::tokens(row)
     }
 
-    fn pass(rows: &[&PreferenceExample]) -> (TokenBatch, usize) {
+    fn pass(_: &DpoConfig, rows: &[&PreferenceExample]) -> (TokenBatch, usize) {
         preference::pass(rows)
-    }
-
-    fn load(_: &DpoConfig, start: Start<'_>, dress: Dress<'_>) -> Result<Decoder> {
-        dress(start.checkpoint.load(start.device).context("cannot load the model")?)
-    }
-
-    fn decoder(model: &Decoder) -> &Decoder {
-        model
     }
 
     fn copies(config: &DpoConfig) -> usize {
@@ -74,20 +64,9 @@ impl Method for Dpo {
         _: &DpoConfig,
         trainer: &Averaged<DpoTrainer<Decoder>>,
         examples: &[PreferenceExample],
+        _: &Kit<'_>,
     ) -> Result<Measured> {
         Ok(preference::measured(&trainer.trainer().evaluate(&trainer.result(), examples)?))
-    }
-
-    fn save(model: &Decoder, base: &Checkpoint, place: &Path, options: SaveOptions) -> Result<()> {
-        Ok(base.save(model, place, options)?)
-    }
-
-    fn save_adapter(model: &Decoder, place: &Path, base: &str) -> Result<()> {
-        Ok(save_adapter(model, place, Some(base))?)
-    }
-
-    fn merge(model: Decoder) -> Result<Decoder> {
-        Ok(model.merge_adapter()?)
     }
 
     fn facts(config: &DpoConfig) -> Vec<Fact> {
@@ -119,6 +98,7 @@ impl Settings for DpoConfig {
             micro_batch_size: self.micro_batch_size,
             max_length: self.max_length,
             packing: None,
+            samples: NonZeroUsize::MIN,
             recompute: self.recompute,
             learning_rate: self.update.learning_rate.get(),
             seed: self.seed,

@@ -1,23 +1,19 @@
 //! Learning from completions that are desirable or not: KTO, APO-zero, BCO.
 
-use std::path::Path;
+use std::num::NonZeroUsize;
 
 use align_dpo::{KtoConfig, KtoTrainer, ReferenceLogProbs};
 use align_model::{
-    adapter::save_adapter,
     causal_lm::TokenBatch,
     data::{Located, PreferenceRecord, Record, RecordError, Row, UnpairedRecord},
     decoder::Decoder,
     preference::{OnTooLong, UnpairedExample},
-    pretrained::{Checkpoint, SaveOptions},
     train::Averaged,
 };
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::Map;
 
-use super::{
-    Around, Dress, Lesson, Measured, Method, Plan, Settings, Start, Texts, Tokenize, Tokenized, preference,
-};
+use super::{Around, Kit, Lesson, Measured, Method, Plan, Settings, Texts, Tokenize, Tokenized, preference};
 use crate::training::report::Fact;
 
 /// Learning from judged completions.
@@ -91,16 +87,8 @@ impl Method for Kto {
         preference::tokens(row)
     }
 
-    fn pass(rows: &[&UnpairedExample]) -> (TokenBatch, usize) {
+    fn pass(_: &KtoConfig, rows: &[&UnpairedExample]) -> (TokenBatch, usize) {
         preference::pass(rows)
-    }
-
-    fn load(_: &KtoConfig, start: Start<'_>, dress: Dress<'_>) -> Result<Decoder> {
-        dress(start.checkpoint.load(start.device).context("cannot load the model")?)
-    }
-
-    fn decoder(model: &Decoder) -> &Decoder {
-        model
     }
 
     fn copies(config: &KtoConfig) -> usize {
@@ -122,20 +110,9 @@ impl Method for Kto {
         _: &KtoConfig,
         trainer: &Averaged<KtoTrainer<Decoder>>,
         examples: &[UnpairedExample],
+        _: &Kit<'_>,
     ) -> Result<Measured> {
         Ok(preference::measured(&trainer.trainer().evaluate(&trainer.result(), examples)?))
-    }
-
-    fn save(model: &Decoder, base: &Checkpoint, place: &Path, options: SaveOptions) -> Result<()> {
-        Ok(base.save(model, place, options)?)
-    }
-
-    fn save_adapter(model: &Decoder, place: &Path, base: &str) -> Result<()> {
-        Ok(save_adapter(model, place, Some(base))?)
-    }
-
-    fn merge(model: Decoder) -> Result<Decoder> {
-        Ok(model.merge_adapter()?)
     }
 
     fn facts(config: &KtoConfig) -> Vec<Fact> {
@@ -164,6 +141,7 @@ impl Settings for KtoConfig {
             micro_batch_size: self.micro_batch_size,
             max_length: self.max_length,
             packing: None,
+            samples: NonZeroUsize::MIN,
             recompute: self.recompute,
             learning_rate: self.update.learning_rate.get(),
             seed: self.seed,

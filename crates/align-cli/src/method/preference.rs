@@ -28,7 +28,7 @@ pub(super) struct Tokenizers<'a> {
 
 impl<'a> Tokenizers<'a> {
     pub(super) fn new(texts: Texts<'a>, max_length: usize, on_too_long: OnTooLong) -> Self {
-        let Texts { tokenizer, templates, now, slices } = texts;
+        let Texts { tokenizer, templates, now, slices, .. } = texts;
         let (now, slices) = (Some(now), slices.to_vec());
         let limited = PreferenceTokenizer {
             tokenizer,

@@ -1,23 +1,21 @@
 //! Reward models, from pairs.
 
-use std::path::Path;
+use std::num::NonZeroUsize;
 
 use align_model::{
     causal_lm::TokenBatch,
     data::PreferenceRecord,
     decoder::Decoder,
     preference::{OnTooLong, PreferenceExample},
-    pretrained::{Checkpoint, ClassifierKind, SaveOptions},
     train::Averaged,
 };
 use align_reward::{
-    model::{RewardModel, reward_model_from, save_reward_model},
+    model::RewardModel,
     trainer::{RewardConfig, RewardObjective, RewardTrainer, evaluate_pairs},
 };
-use anyhow::{Context as _, Result, bail, ensure};
-use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng as _};
+use anyhow::{Result, ensure};
 
-use super::{Dress, Lesson, Measured, Method, ModelKind, Plan, Settings, Start, Texts, Tokenize, preference};
+use super::{Kit, Lesson, Measured, Method, ModelKind, Plan, Settings, Texts, Tokenize, preference};
 use crate::training::report::Fact;
 
 /// Training a reward model on pairs.
@@ -47,20 +45,8 @@ impl Method for Reward {
     }
 
     /// The loss is on the last token of each completion.
-    fn pass(rows: &[&PreferenceExample]) -> (TokenBatch, usize) {
+    fn pass(_: &RewardConfig, rows: &[&PreferenceExample]) -> (TokenBatch, usize) {
         (preference::pass(rows).0, 2 * rows.len())
-    }
-
-    fn load(config: &RewardConfig, start: Start<'_>, dress: Dress<'_>) -> Result<RewardModel<Decoder>> {
-        let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
-        let kind = (ClassifierKind::Sequence, 1);
-        let model = reward_model_from(start.path, start.checkpoint, kind, &mut rng, start.device);
-        let RewardModel { backbone, head } = model.context("cannot load the model")?;
-        Ok(RewardModel { backbone: dress(backbone)?, head })
-    }
-
-    fn decoder(model: &RewardModel<Decoder>) -> &Decoder {
-        &model.backbone
     }
 
     fn trainer(
@@ -75,26 +61,9 @@ impl Method for Reward {
         config: &RewardConfig,
         trainer: &Averaged<RewardTrainer<Decoder>>,
         examples: &[PreferenceExample],
+        _: &Kit<'_>,
     ) -> Result<Measured> {
         Ok(evaluate_pairs(&trainer.result(), examples, config)?.metrics())
-    }
-
-    fn save(
-        model: &RewardModel<Decoder>,
-        base: &Checkpoint,
-        place: &Path,
-        options: SaveOptions,
-    ) -> Result<()> {
-        Ok(save_reward_model(model, base, place, options)?)
-    }
-
-    fn save_adapter(_: &RewardModel<Decoder>, _: &Path, _: &str) -> Result<()> {
-        bail!("a reward model's adapter cannot do without the head: set save.form = \"merged\"")
-    }
-
-    fn merge(model: RewardModel<Decoder>) -> Result<RewardModel<Decoder>> {
-        let RewardModel { backbone, head } = model;
-        Ok(RewardModel { backbone: backbone.merge_adapter()?, head })
     }
 
     fn facts(config: &RewardConfig) -> Vec<Fact> {
@@ -121,6 +90,7 @@ impl Settings for RewardConfig {
             micro_batch_size: self.micro_batch_size,
             max_length: self.max_length,
             packing: None,
+            samples: NonZeroUsize::MIN,
             recompute: self.recompute,
             learning_rate: self.update.learning_rate.get(),
             seed: self.seed,

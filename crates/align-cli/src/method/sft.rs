@@ -1,21 +1,18 @@
 //! Supervised fine-tuning.
 
-use std::path::Path;
+use std::num::NonZeroUsize;
 
 use align_model::{
-    adapter::save_adapter,
     causal_lm::TokenBatch,
     data::SftRecord,
     decoder::Decoder,
-    pretrained::{Checkpoint, SaveOptions},
     sft::{LossOn, SftConfig, SftDataError, SftExample, SftRow, SftTokenizer, SftTrainer, evaluate, rows},
     train::Averaged,
 };
 use anyhow::{Context as _, Result};
 
 use super::{
-    Dress, Example, Learnt, Lesson, Measured, Method, Note, Part, Plan, Settings, Start, Texts, Tokenize,
-    Tokenized,
+    Example, Kit, Learnt, Lesson, Measured, Method, Note, Part, Plan, Settings, Texts, Tokenize, Tokenized,
 };
 use crate::training::report::Fact;
 
@@ -66,18 +63,10 @@ impl Method for Sft {
         row.tokens()
     }
 
-    fn pass(rows: &[&SftRow]) -> (TokenBatch, usize) {
+    fn pass(_: &SftConfig, rows: &[&SftRow]) -> (TokenBatch, usize) {
         let sequences: Vec<&[u32]> =
             rows.iter().flat_map(|row| &row.sequences).map(|one| one.tokens.as_slice()).collect();
         (TokenBatch::from_sequences(&sequences), rows.iter().map(|row| row.targets()).sum())
-    }
-
-    fn load(_: &SftConfig, start: Start<'_>, dress: Dress<'_>) -> Result<Decoder> {
-        dress(start.checkpoint.load(start.device).context("cannot load the model")?)
-    }
-
-    fn decoder(model: &Decoder) -> &Decoder {
-        model
     }
 
     fn trainer(
@@ -92,21 +81,10 @@ impl Method for Sft {
         config: &SftConfig,
         trainer: &Averaged<SftTrainer<Decoder>>,
         examples: &[SftExample],
+        _: &Kit<'_>,
     ) -> Result<Measured> {
         let report = evaluate(&trainer.result(), examples, config.loss, config.micro_batch_size)?;
         Ok(report.metrics().map(|(name, value)| (name.to_owned(), value)).into())
-    }
-
-    fn save(model: &Decoder, base: &Checkpoint, place: &Path, options: SaveOptions) -> Result<()> {
-        Ok(base.save(model, place, options)?)
-    }
-
-    fn save_adapter(model: &Decoder, place: &Path, base: &str) -> Result<()> {
-        Ok(save_adapter(model, place, Some(base))?)
-    }
-
-    fn merge(model: Decoder) -> Result<Decoder> {
-        Ok(model.merge_adapter()?)
     }
 
     fn facts(config: &SftConfig) -> Vec<Fact> {
@@ -133,6 +111,7 @@ impl Settings for SftConfig {
             micro_batch_size: self.micro_batch_size,
             max_length: self.max_length,
             packing: self.packing,
+            samples: NonZeroUsize::MIN,
             recompute: self.recompute,
             learning_rate: self.update.learning_rate.get(),
             seed: self.seed,

@@ -56,8 +56,21 @@ pub(super) struct Answer {
     pub(super) ended: bool,
 }
 
+/// A mean, and how sure it is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Interval {
+    /// The mean.
+    pub(super) mean: f64,
+    /// The lower end of the 95 % interval.
+    pub(super) low: f64,
+    /// The upper end of the 95 % interval.
+    pub(super) high: f64,
+    /// Over how many requests.
+    pub(super) count: usize,
+}
+
 /// Room for the longest answer several times over.
-const LONGEST_ANSWER: NonZeroUsize = NonZeroUsize::MIN.saturating_add(23);
+pub(super) const LONGEST_ANSWER: NonZeroUsize = NonZeroUsize::MIN.saturating_add(23);
 
 /// The share of answers of which something holds.
 fn proportion_of(answers: &[(TaskKind, &Answer)], holds: impl Fn(TaskKind, &Answer) -> bool) -> Proportion {

@@ -87,8 +87,8 @@ impl<E: Clone> Lesson<'_, E> {
 /// Keeps what the report draws.
 #[derive(Debug)]
 struct CurveRecorder {
-    /// The first is the loss.
     curves: Vec<Curve>,
+    losses: Vec<f64>,
     tokens: u64,
 }
 
@@ -98,13 +98,12 @@ const FINAL_STEPS: usize = 20;
 impl CurveRecorder {
     fn of(names: [&'static str; 2]) -> Self {
         let curves = names.map(|name| Curve { name, points: Vec::new() }).into();
-        Self { curves, tokens: 0 }
+        Self { curves, losses: Vec::new(), tokens: 0 }
     }
 
     fn final_loss(&self) -> f64 {
-        let loss = &self.curves[0].points;
-        let last = &loss[loss.len().saturating_sub(FINAL_STEPS)..];
-        last.iter().map(|(_, loss)| loss).sum::<f64>() / last.len().max(1) as f64
+        let last = &self.losses[self.losses.len().saturating_sub(FINAL_STEPS)..];
+        last.iter().sum::<f64>() / last.len().max(1) as f64
     }
 }
 
@@ -114,6 +113,7 @@ impl<S, R: Report> Hook<S, R> for CurveRecorder {
             let value = event.metrics.get(curve.name);
             curve.points.extend(value.map(|value| (event.progress.step, value)));
         }
+        self.losses.extend(event.metrics.get("loss"));
         self.tokens = event.metrics.get("num_tokens").unwrap_or_default() as u64;
         Ok(Flow::Continue)
     }

@@ -12,6 +12,7 @@ use align_model::{
     train::{AdamWConfig, Floor, Schedule, Span, UpdateConfig},
 };
 use align_reward::trainer::RewardConfig;
+use align_rl::{GroupConfig, KlControl, KlEstimator, PpoConfig, ppo::RewardKl, rollout::RolloutConfig};
 use serde::Serialize;
 
 use super::world::LONGEST_SEQUENCE;
@@ -27,6 +28,10 @@ pub(super) struct Plan {
     pub(super) reward: Training,
     /// It learns to give the better ones.
     pub(super) dpo: Training,
+    /// It learns to give right and kind ones, by trying.
+    pub(super) grpo: Training,
+    /// It learns to give those that the model of its own likes.
+    pub(super) ppo: Training,
     /// Held-out requests of each kind, at most; some kinds have fewer.
     pub(super) held_out_per_kind: usize,
 }
@@ -36,7 +41,7 @@ pub(super) struct Plan {
 pub(super) struct Training {
     /// Optimiser steps.
     pub(super) steps: u64,
-    /// Sequences a step.
+    /// Sequences a step; requests, where answers are sampled.
     pub(super) batch_size: usize,
     /// Peak learning rate.
     pub(super) learning_rate: f64,
@@ -63,6 +68,8 @@ impl Plan {
                 warmup_steps: 10,
             },
             dpo: Training { steps: 120, batch_size: 32, learning_rate: 1e-3, beta2: 0.98, warmup_steps: 10 },
+            grpo: Training { steps: 60, batch_size: 16, learning_rate: 1e-3, beta2: 0.98, warmup_steps: 5 },
+            ppo: Training { steps: 60, batch_size: 64, learning_rate: 5e-4, beta2: 0.98, warmup_steps: 5 },
             held_out_per_kind: 60,
         }
     }
@@ -119,6 +126,43 @@ impl Training {
             update: self.update()?,
             seed,
             ..DpoConfig::default()
+        })
+    }
+
+    /// The settings of a trainer from groups of answers.
+    pub(super) fn grpo_config(self, rollout: RolloutConfig, seed: u64) -> anyhow::Result<GroupConfig> {
+        let batch_size = NonZeroUsize::try_from(self.batch_size)?;
+        Ok(GroupConfig {
+            duration: Duration::Steps(NonZeroU64::try_from(self.steps)?),
+            batch_size,
+            micro_batch_size: batch_size.saturating_mul(rollout.samples),
+            rollout,
+            update: self.update()?,
+            seed,
+            ..GroupConfig::default()
+        })
+    }
+
+    /// The settings of a trainer with a critic, which learns faster. What the reward model cannot judge, the divergence from the
+    /// reference has to keep: with a low price, answers become kind and wrong.
+    pub(super) fn ppo_config(self, rollout: RolloutConfig, seed: u64) -> anyhow::Result<PpoConfig> {
+        let batch_size = NonZeroUsize::try_from(self.batch_size)?;
+        let faster = Self { learning_rate: 4.0 * self.learning_rate, ..self };
+        Ok(PpoConfig {
+            duration: Duration::Steps(NonZeroU64::try_from(self.steps)?),
+            batch_size,
+            micro_batch_size: batch_size,
+            kl: Some(RewardKl::PerToken {
+                estimator: KlEstimator::K1,
+                coefficient: Positive::new(1.0),
+                control: KlControl::default(),
+            }),
+            epochs: NonZeroUsize::MIN.saturating_add(1),
+            rollout: RolloutConfig { samples: NonZeroUsize::MIN, ..rollout },
+            update: self.update()?,
+            critic_update: faster.update()?,
+            seed,
+            ..PpoConfig::default()
         })
     }
 

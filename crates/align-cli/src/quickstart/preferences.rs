@@ -50,7 +50,10 @@ pub(super) struct Duel {
 }
 
 /// Trains a model that scores answers, from a language model and pairs of answers.
-pub(super) fn reward_model(workshop: &Workshop, start: &Decoder) -> anyhow::Result<RewardResults> {
+pub(super) fn reward_model(
+    workshop: &Workshop,
+    start: &Decoder,
+) -> anyhow::Result<(RewardModel<Decoder>, RewardResults)> {
     let sizes = workshop.plan.reward;
     let examples = examples(workshop, &workshop.world.preferences(sizes.samples()))?;
     let config = sizes.reward_config(workshop.seed)?;
@@ -67,7 +70,8 @@ pub(super) fn reward_model(workshop: &Workshop, start: &Decoder) -> anyhow::Resu
 
     let held_out = workshop.world.preferences_about(&workshop.held_out);
     let pairs = self::examples(workshop, &held_out)?;
-    let differences = evaluate_pairs(&trainer.into_model(), &pairs, &config)?.differences;
+    let model = trainer.into_model();
+    let differences = evaluate_pairs(&model, &pairs, &config)?.differences;
     let is_right = |difference: &f64| *difference > 0.0;
     let of = |virtue: Virtue| {
         let of_virtue = held_out.iter().zip(&differences).filter(|(pair, _)| pair.virtue == virtue);
@@ -75,11 +79,12 @@ pub(super) fn reward_model(workshop: &Workshop, start: &Decoder) -> anyhow::Resu
         (virtue.name(), Proportion::new(right.iter().filter(|right| **right).count(), right.len()))
     };
     let right = differences.iter().filter(|difference| is_right(difference)).count();
-    Ok(RewardResults {
+    let results = RewardResults {
         training,
         accuracy: Proportion::new(right, differences.len()),
         accuracy_by_virtue: Virtue::ALL.into_iter().map(of).collect(),
-    })
+    };
+    Ok((model, results))
 }
 
 /// Standard deviation of a fresh head's weights.

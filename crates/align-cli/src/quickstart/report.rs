@@ -9,7 +9,9 @@ pub(super) use summary::write_summary;
 use align_model::number::Proportion;
 use serde::Serialize;
 
+use super::evaluation::Interval;
 use super::results::{StageResults, percent};
+use super::scores::Gain;
 use super::world::TaskKind;
 
 /// A line of the table that compares the stages.
@@ -73,6 +75,16 @@ fn share_cell(proportion: Proportion) -> Cell {
     let Proportion { share, low, high, .. } = proportion;
     let interval = format!("{:.1} – {:.1}", 100.0 * low, 100.0 * high);
     Cell { value: percent(share), interval: Some(interval), share: Some(share) }
+}
+
+/// What stages that learnt from scores gained.
+fn gains(stages: &[StageResults]) -> impl Iterator<Item = (&StageResults, &Gain)> {
+    stages.iter().filter_map(|stage| Some((stage, stage.gain.as_ref()?)))
+}
+
+fn mean_cell(interval: Interval) -> Cell {
+    let Interval { mean, low, high, .. } = interval;
+    Cell { value: format!("{mean:.2}"), interval: Some(format!("{low:.2} – {high:.2}")), share: None }
 }
 
 fn number_cell(value: f64) -> Cell {

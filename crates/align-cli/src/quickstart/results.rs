@@ -12,6 +12,7 @@ use super::{
     lesson::TrainingRecord,
     plan::Plan,
     preferences::{Duel, RewardResults},
+    scores::Gain,
     stage::Stage,
     workshop::Workshop,
 };
@@ -38,7 +39,7 @@ pub(super) struct Results {
     pub(super) stages: Vec<StageResults>,
     /// The model that scores answers, which stands beside the stages.
     pub(super) reward: Option<RewardResults>,
-    /// The last stage's answers against those of the one before.
+    /// Answers after preference learning against those before it.
     pub(super) duel: Option<Duel>,
     /// How long everything took.
     pub(super) timing: Timing,
@@ -68,6 +69,9 @@ pub(super) struct StageResults {
     pub(super) training: TrainingRecord,
     /// How its model answers.
     pub(super) evaluation: Evaluation,
+    /// What it gained, where it learnt from scores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) gain: Option<Gain>,
 }
 
 /// Seconds.
@@ -120,9 +124,14 @@ impl Results {
 
 impl StageResults {
     /// What a finished stage found out.
-    pub(super) fn new(stage: &dyn Stage, training: TrainingRecord, evaluation: Evaluation) -> Self {
+    pub(super) fn new(
+        stage: &dyn Stage,
+        training: TrainingRecord,
+        gain: Option<Gain>,
+        evaluation: Evaluation,
+    ) -> Self {
         let (name, title, purpose) = (stage.name(), stage.title(), stage.purpose());
-        Self { name, title, purpose, training, evaluation }
+        Self { name, title, purpose, training, evaluation, gain }
     }
 }
 

@@ -15,8 +15,9 @@ use super::{
     lesson::{Lesson, TrainingRecord},
     plan::Training,
     preferences,
+    scores::Gain,
     workshop::Workshop,
-    world::Task,
+    world::{Manner, Task},
 };
 
 /// One step on the way from random weights to an assistant.
@@ -41,6 +42,8 @@ pub(super) struct Outcome {
     pub(super) model: Decoder,
     /// How it was made.
     pub(super) training: TrainingRecord,
+    /// What it gained, where it learnt from scores.
+    pub(super) gain: Option<Gain>,
 }
 
 /// A model that continues text.
@@ -89,7 +92,10 @@ impl Stage for SftStage {
     fn run(&self, workshop: &Workshop, model: Decoder) -> anyhow::Result<Outcome> {
         let plan = workshop.plan.sft;
         let tasks = workshop.world.training_tasks(plan.samples());
-        let records = tasks.iter().map(conversation);
+        let records = tasks.iter().enumerate().map(|(index, task)| match index % KIND_EVERY {
+            0 => answered(task, &Manner::Kind.say(&task.answer())),
+            _ => conversation(task),
+        });
         let config = plan.config(LossOn::Assistant, workshop.seed)?;
         train(workshop, self.name(), (model, &located("conversations", records)), (&config, plan))
     }
@@ -121,13 +127,21 @@ impl Stage for DpoStage {
         let (config, curves) = (serde_json::to_value(&config)?, ["loss", "rewards/accuracies"]);
         let lesson = Lesson { name: self.name(), examples, sizes, config, curves };
         let training = lesson.teach(workshop, &mut trainer)?;
-        Ok(Outcome { model: trainer.into_model(), training })
+        Ok(Outcome { model: trainer.into_model(), training, gain: None })
     }
 }
 
+/// One in so many conversations has a kind answer: what a model never does cannot be rewarded either.
+const KIND_EVERY: usize = 7;
+
 /// A request and its right answer.
 pub(super) fn conversation(task: &Task) -> SftRecord {
-    let messages = vec![Message::user(task.request()), Message::assistant(task.answer())];
+    answered(task, &task.answer())
+}
+
+/// A request and an answer.
+fn answered(task: &Task, answer: &str) -> SftRecord {
+    let messages = vec![Message::user(task.request()), Message::assistant(answer)];
     SftRecord::Conversation { messages, template: TemplateColumns::default() }
 }
 
@@ -157,5 +171,5 @@ fn train(
     let (config, curves) = (serde_json::to_value(config)?, ["loss", "mean_token_accuracy"]);
     let lesson: Lesson<'_, SftExample> = Lesson { name, examples, sizes, config, curves };
     let training = lesson.teach(workshop, &mut trainer)?;
-    Ok(Outcome { model: trainer.into_model(), training })
+    Ok(Outcome { model: trainer.into_model(), training, gain: None })
 }

@@ -3,7 +3,16 @@ use super::*;
 
 fn short() -> Plan {
     let training = Training { steps: 3, batch_size: 6, learning_rate: 1e-3, beta2: 0.99, warmup_steps: 1 };
-    Plan { base: training, sft: training, reward: training, dpo: training, held_out_per_kind: 3 }
+    let few = Training { batch_size: 2, ..training };
+    Plan {
+        base: training,
+        sft: training,
+        reward: training,
+        dpo: training,
+        grpo: few,
+        ppo: few,
+        held_out_per_kind: 3,
+    }
 }
 
 fn run_short(seed: u64) -> (tempfile::TempDir, Results) {

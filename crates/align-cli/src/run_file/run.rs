@@ -17,9 +17,14 @@ use serde::{
 };
 use serde_json::{Value, json};
 
-use super::{adapter::AdapterTable, data::DataTable, date::RunDate};
+use super::{
+    adapter::AdapterTable,
+    data::DataTable,
+    date::RunDate,
+    rewards::{GoldTable, RewardsTable},
+};
 use crate::{
-    method::{Around, ModelKind, Settings},
+    method::{Around, LearnsFrom, ModelKind, Settings},
     training::{findings::Findings, samples::SamplesTable},
 };
 
@@ -54,6 +59,28 @@ pub(crate) struct Run<C> {
     pub(crate) samples: Option<SamplesTable>,
     /// How the model is written.
     pub(crate) save: SaveTable,
+    /// What it learns from besides data; only where the method learns from rewards.
+    pub(crate) rewards: RewardsTable,
+    /// A better measure than the rewards, that nothing is trained on; only where the method learns from rewards.
+    pub(crate) gold: Option<GoldTable>,
+    /// What a critic is; only where the method has one.
+    pub(crate) critic: Option<CriticTable>,
+}
+
+/// What learns which rewards to expect.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum CriticTable {
+    /// A model of its own, which begins as the one that is trained, with its adapter, and expects 0.
+    #[default]
+    Policy,
+    /// A model of its own, which begins as a reward model.
+    RewardModel {
+        /// The reward model's directory, or its name on the Hub.
+        from: PathBuf,
+    },
+    /// A head on the model that is trained.
+    Shared,
 }
 
 /// How a trained model is written.
@@ -112,6 +139,26 @@ impl<C: Settings> Run<C> {
         findings.keep(self.check_samples());
         findings.keep(self.adapter.as_ref().map_or(Ok(()), AdapterTable::check));
         findings.keep(self.check_save());
+        findings.keep(self.check_rewards());
+    }
+
+    fn check_rewards(&self) -> Result<()> {
+        if let Some(gold) = &self.gold {
+            ensure!(!gold.rewards.is_empty(), "gold.rewards is empty: say what the better measure is");
+            ensure!(
+                !gold.rewards.has_costs(),
+                "gold.rewards has a cost, and nothing is trained on them: give it a negative weight"
+            );
+            ensure!(
+                self.data.has_evaluation(),
+                "[gold] needs prompts that nothing is trained on: set data.evaluation or data.evaluation_share"
+            );
+        }
+        ensure!(
+            !C::LEARNS_FROM.has_rewards() || !self.rewards.is_empty(),
+            "there is nothing to learn from: add [[rewards]], such as kind = \"exact_match\""
+        );
+        Ok(())
     }
 
     fn check_evaluation(&self) -> Result<()> {
@@ -179,12 +226,18 @@ impl<C: Settings> Run<C> {
         if let Some(streaming) = self.data.streaming {
             deciding["streaming"] = serde_json::to_value(streaming)?;
         }
+        if C::LEARNS_FROM.has_rewards() {
+            deciding["rewards"] = serde_json::to_value(&self.rewards)?;
+            deciding["gold"] = serde_json::to_value(&self.gold)?;
+            deciding["critic"] = serde_json::to_value(&self.critic)?;
+        }
         Ok(deciding)
     }
 }
 
 impl<C: Settings> Run<C> {
-    const KEYS: [&'static str; 14] = [
+    /// The last three are only for methods that learn from rewards, and the very last for those with a critic.
+    const KEYS: [&'static str; 17] = [
         "model",
         "out",
         "device",
@@ -199,8 +252,15 @@ impl<C: Settings> Run<C> {
         "ema",
         "samples",
         "save",
+        "rewards",
+        "gold",
+        "critic",
     ];
-    const EXPECTED: &'static [&'static str] = &Self::KEYS;
+    const EXPECTED: &'static [&'static str] = match C::LEARNS_FROM {
+        LearnsFrom::RewardsAndValues => &Self::KEYS,
+        LearnsFrom::Rewards => Self::KEYS.split_at(16).0,
+        LearnsFrom::Data => Self::KEYS.split_at(14).0,
+    };
 }
 
 impl<C: Settings> Serialize for Run<C> {
@@ -220,6 +280,11 @@ impl<C: Settings> Serialize for Run<C> {
         put(&mut map, "ema", self.ema.as_ref())?;
         put(&mut map, "samples", self.samples.as_ref())?;
         map.serialize_entry("save", &self.save)?;
+        if C::LEARNS_FROM.has_rewards() {
+            put(&mut map, "gold", self.gold.as_ref())?;
+            put(&mut map, "critic", self.critic.as_ref())?;
+            map.serialize_entry("rewards", &self.rewards)?;
+        }
         map.end()
     }
 }
@@ -244,7 +309,7 @@ struct Key<C>(String, PhantomData<C>);
 impl<'de, C: Settings> Deserialize<'de> for Key<C> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let key = String::deserialize(deserializer)?;
-        if Run::<C>::KEYS.contains(&key.as_str()) {
+        if Run::<C>::EXPECTED.contains(&key.as_str()) {
             return Ok(Self(key, PhantomData));
         }
         Err(de::Error::unknown_field(&key, Run::<C>::EXPECTED))
@@ -264,7 +329,8 @@ impl<'de, C: Settings> Visitor<'de> for RunVisitor<C> {
         let (mut model, mut out, mut data) = (None, None, None);
         let (mut device, mut method) = (DeviceName::FLEX, C::default());
         let (mut moment, mut adapter, mut evaluation, mut early_stopping) = (None, None, None, None);
-        let (mut ema, mut samples) = (None, None);
+        let (mut ema, mut samples, mut rewards) = (None, None, RewardsTable::default());
+        let (mut gold, mut critic) = (None, None);
         let (mut memory, mut checkpoints, mut save) =
             (MemoryTable::default(), CheckpointConfig::default(), SaveTable::default());
         while let Some(Key(key, _)) = map.next_key::<Key<C>>()? {
@@ -282,6 +348,9 @@ impl<'de, C: Settings> Visitor<'de> for RunVisitor<C> {
                 "ema" => ema = Some(map.next_value()?),
                 "samples" => samples = Some(map.next_value()?),
                 "save" => save = map.next_value()?,
+                "rewards" => rewards = map.next_value()?,
+                "gold" => gold = Some(map.next_value()?),
+                "critic" => critic = Some(map.next_value()?),
                 _ => method = map.next_value()?,
             }
         }
@@ -301,6 +370,9 @@ impl<'de, C: Settings> Visitor<'de> for RunVisitor<C> {
             ema,
             samples,
             save,
+            rewards,
+            gold,
+            critic,
         })
     }
 }

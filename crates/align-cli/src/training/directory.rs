@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Serialize;
 
 /// Names of files that a run writes, whole or up to their first dot or hyphen.
-const OWN_FILES: [&str; 14] = [
+const OWN_FILES: [&str; 15] = [
     "adapter",
     "adapter_model",
     "chat_template",
@@ -19,6 +19,7 @@ const OWN_FILES: [&str; 14] = [
     "model",
     "reference",
     "report",
+    "rollouts",
     "run",
     "samples",
     "special_tokens_map",
@@ -28,6 +29,9 @@ const OWN_FILES: [&str; 14] = [
 
 /// Directories that a run writes, whole or up to their first hyphen.
 const OWN_DIRECTORIES: [&str; 3] = ["adapter", "checkpoint", "tensorboard"];
+
+/// The file of what a policy wrote in order to learn.
+pub(crate) const ROLLOUTS: &str = "rollouts.jsonl";
 
 /// What to do about a run that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +122,11 @@ impl RunDirectory {
     /// What the model writes while it learns.
     pub(crate) fn samples(&self) -> PathBuf {
         self.path.join("samples.jsonl")
+    }
+
+    /// What it writes in order to learn, and what it gets for it.
+    pub(crate) fn rollouts(&self) -> PathBuf {
+        self.path.join(ROLLOUTS)
     }
 
     /// The directory for `TensorBoard`.

@@ -4,9 +4,10 @@ use align_model::memory::MemoryEstimate;
 use anyhow::{Result, ensure};
 
 use super::machine::{self, Machine, bytes};
+use crate::method::{Beside, Settings};
 
 /// What a step takes, in lines for people.
-pub(crate) fn described(estimate: &MemoryEstimate, process: u64) -> String {
+pub(crate) fn described(estimate: &MemoryEstimate, beside: &[Beside], process: u64) -> String {
     let parts = [
         ("weights", estimate.weights),
         ("gradients", estimate.gradients),
@@ -17,27 +18,32 @@ pub(crate) fn described(estimate: &MemoryEstimate, process: u64) -> String {
         ("one block", estimate.block),
         ("logits", estimate.logits),
     ];
-    let parts = parts.into_iter().filter(|(_, size)| *size > 0);
+    let parts = parts.into_iter().chain(beside.iter().map(|one| (one.name, one.bytes)));
+    let parts = parts.filter(|(_, size)| *size > 0);
     let parts: Vec<String> = parts.map(|(name, size)| format!("{name} {}", bytes(size))).collect();
     let machine = Machine::look();
     let there = machine.free_memory.zip(machine.memory).map_or_else(String::new, |(free, memory)| {
         format!(" (the machine has {}, {} of them free)", bytes(memory), bytes(free))
     });
-    format!("about {} at most{there}: {}", bytes(estimate.total(process)), parts.join(", "))
+    format!("about {} at most{there}: {}", bytes(total(estimate, beside, process)), parts.join(", "))
 }
 
-/// Fails if a step takes more memory than the machine has free; `settings` is the name of the table of settings. Only for what computes in the machine's own memory.
-pub(crate) fn check(estimate: &MemoryEstimate, process: u64, settings: &str) -> Result<()> {
-    let needed = estimate.total(process);
+/// Fails if a step takes more memory than the machine has free. Only for what computes in the machine's own memory.
+pub(crate) fn check<C: Settings>(estimate: &MemoryEstimate, beside: &[Beside], process: u64) -> Result<()> {
+    let needed = total(estimate, beside, process);
     let free = Machine::look().free_memory.map(|free| free + machine::resident_memory().unwrap_or(0));
-    enough(needed, free, settings)
+    enough(needed, free, [C::NAME, C::LENGTH])
 }
 
-fn enough(needed: u64, free: Option<u64>, settings: &str) -> Result<()> {
+fn total(estimate: &MemoryEstimate, beside: &[Beside], process: u64) -> u64 {
+    estimate.total(process) + beside.iter().map(|one| one.bytes).sum::<u64>()
+}
+
+fn enough(needed: u64, free: Option<u64>, [settings, length]: [&str; 2]) -> Result<()> {
     let Some(free) = free else { return Ok(()) };
     ensure!(
         needed <= free,
-        "a step takes about {} of memory and there are {}: lower {settings}.micro_batch_size or {settings}.max_length, set {settings}.recompute = \"layers\", or train an [adapter]",
+        "a step takes about {} of memory and there are {}: lower {settings}.micro_batch_size or {settings}.{length}, set {settings}.recompute = \"layers\", or train an [adapter]",
         bytes(needed),
         bytes(free)
     );
@@ -48,9 +54,11 @@ fn enough(needed: u64, free: Option<u64>, settings: &str) -> Result<()> {
 mod tests {
     use super::*;
 
+    const SFT: [&str; 2] = ["sft", "max_length"];
+
     #[test]
     fn too_little_memory_is_a_problem() {
-        assert!(enough(10, Some(10), "sft").is_ok() && enough(10, None, "sft").is_ok());
-        assert!(enough(11, Some(10), "sft").unwrap_err().to_string().contains("takes about 11 bytes"));
+        assert!(enough(10, Some(10), SFT).is_ok() && enough(10, None, SFT).is_ok());
+        assert!(enough(11, Some(10), SFT).unwrap_err().to_string().contains("takes about 11 bytes"));
     }
 }

@@ -15,9 +15,12 @@ pub(crate) struct ProgressDisplay {
     started: Instant,
     /// Steps made and tokens seen before the clock was started.
     before: (u64, f64),
-    /// The latest evaluation loss.
+    /// What the latest evaluation found.
     evaluated: Option<f64>,
 }
+
+/// What the mean reward of a step is called: by trainers without a critic, and with one.
+pub(crate) const REWARDS: [&str; 2] = ["reward", "objective/scores"];
 
 /// Lines of a run that is not watched on a terminal, about.
 const LINES: u64 = 20;
@@ -45,7 +48,7 @@ impl ProgressDisplay {
 
     /// Shows a step. `in_steps`: time of all steps since the clock was started, without what happened between them.
     pub(crate) fn show(&mut self, progress: Progress, metrics: &Metrics, in_steps: Duration) {
-        let evaluated_now = metrics.get("eval_loss");
+        let evaluated_now = metrics.get("eval_loss").or_else(|| metrics.get("eval_reward"));
         self.evaluated = evaluated_now.or(self.evaluated);
         let message = self.message(progress, metrics, [self.started.elapsed(), in_steps]);
         let Progress { step, total_steps } = progress;
@@ -78,7 +81,9 @@ impl ProgressDisplay {
         let (steps_before, tokens_before) = self.before;
         let mut parts = Vec::new();
         parts.extend(metrics.get("loss").map(|loss| format!("loss {loss:.4}")));
-        parts.extend(self.evaluated.map(|loss| format!("evaluation {loss:.4}")));
+        let reward = REWARDS.into_iter().find_map(|name| metrics.get(name));
+        parts.extend(reward.map(|reward| format!("reward {reward:.4}")));
+        parts.extend(self.evaluated.map(|found| format!("evaluation {found:.4}")));
         if let Some(tokens) = metrics.get("num_tokens") {
             parts.push(format!("{:.0} tokens/s", (tokens - tokens_before) / in_steps.as_secs_f64()));
         }

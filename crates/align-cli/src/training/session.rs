@@ -10,15 +10,17 @@ use align_model::{
         TrainingLoop,
     },
 };
+use align_rl::watch::{GoldEvaluation, GoldWatch};
 use anyhow::{Context as _, Result};
 
-use crate::method::Measured;
+use crate::{method::Measured, run_file::rewards::GoldTable};
 
 use super::{
     directory::RunDirectory,
     interrupt::{self, Interrupted},
     report::Portrait,
-    watch::Watch,
+    rollouts::{Alarms, ReadNews, RolloutsDuringTraining},
+    watch::{Watch, why_stopped},
 };
 
 /// A run that is about to begin or to go on.
@@ -42,12 +44,19 @@ pub(crate) type Evaluate<'a, S> = Box<dyn FnMut(&S) -> Result<Measured, HookErro
 /// Lets a trainer's model write.
 pub(crate) type Write<'a, S> = Box<dyn FnMut(&S) -> Result<Vec<GeneratedSample>, HookError> + 'a>;
 
+/// Measures a trainer's model by something better than what it is trained on.
+pub(crate) type MeasureGold<'a, S> = Box<dyn FnMut(&S) -> Result<GoldEvaluation, HookError> + 'a>;
+
 /// What is looked at between steps.
 pub(crate) struct Looks<'a, S, R> {
     /// An evaluation and when it happens.
     pub(crate) evaluation: Option<(EvaluationConfig, Evaluate<'a, S>)>,
     /// Samples and when they are written.
     pub(crate) samples: Option<(SamplesConfig, Write<'a, S>)>,
+    /// What a report says besides its measurements, where it says any.
+    pub(crate) news: Option<ReadNews<R>>,
+    /// What measures by something better than the rewards, and when.
+    pub(crate) gold: Option<(GoldTable, MeasureGold<'a, S>)>,
     /// What keeps in checkpoints how far the batches have been read, if the number of steps does not tell.
     pub(crate) position: Option<&'a mut dyn Hook<S, R>>,
 }
@@ -73,19 +82,26 @@ impl Session<'_> {
         let mut store =
             CheckpointStore::open(self.directory.path(), self.identity, self.checkpoints.clone())?;
         let mut evaluation = looks.evaluation.map(|(config, evaluate)| Evaluation::new(config, evaluate));
+        let watched = |(table, measure): (GoldTable, _)| GoldWatch::new(table.every, table.alarm, measure);
+        let mut gold = looks.gold.map(watched);
         let mut stopping = self.early_stopping.cloned().map(EarlyStopping::new);
         let mut recorder = JsonlRecorder::open(&self.directory.metrics())?;
         let mut recording = Recording::new(vec![&mut recorder]);
         let path = self.directory.samples();
         let samples = looks.samples.map(|(config, write)| SamplesDuringTraining::open(config, &path, write));
         let mut samples = samples.transpose()?;
-        let (mut stopwatch, mut watch) = Watch::new(self.directory, self.portrait);
+        let alarms = Alarms::default();
+        let open = |read| RolloutsDuringTraining::open(&self.directory.rollouts(), read, alarms.clone());
+        let mut rollouts = looks.news.map(open).transpose()?;
+        let (mut stopwatch, mut watch) = Watch::new(self.directory, self.portrait, alarms.clone());
 
         let mut hooks: Vec<&mut dyn Hook<S, S::Report>> = vec![&mut stopwatch];
         hooks.extend(evaluation.as_mut().map(|hook| hook as &mut dyn Hook<S, S::Report>));
+        hooks.extend(gold.as_mut().map(|hook| hook as &mut dyn Hook<S, S::Report>));
         hooks.extend(stopping.as_mut().map(|hook| hook as &mut dyn Hook<S, S::Report>));
         hooks.push(&mut recording);
         hooks.extend(samples.as_mut().map(|hook| hook as &mut dyn Hook<S, S::Report>));
+        hooks.extend(rollouts.as_mut().map(|hook| hook as &mut dyn Hook<S, S::Report>));
         hooks.push(&mut watch);
         hooks.extend(looks.position.map(|hook| hook as &mut dyn Hook<S, S::Report>));
 
@@ -101,7 +117,7 @@ impl Session<'_> {
         let outcome = steps
             .try_run::<B, E>(trainer, batches, &mut hooks)
             .with_context(|| broken_off(self.directory))?;
-        conclude(outcome, self.directory)
+        conclude(outcome, self.directory, &alarms)
     }
 }
 
@@ -126,14 +142,14 @@ fn broken_off(directory: &RunDirectory) -> String {
     format!("training stopped; the model was not written{advice}")
 }
 
-fn conclude(outcome: Outcome, directory: &RunDirectory) -> Result<Outcome> {
+fn conclude(outcome: Outcome, directory: &RunDirectory, alarms: &Alarms) -> Result<Outcome> {
     let step = outcome.step;
     match outcome.ending {
         Ending::StopRequested => {
             let advice = format!("its checkpoint is in {}, and --resume goes on", directory.path().display());
             return Err(Interrupted { step, advice }.into());
         }
-        Ending::StoppedByHook => println!("stopped     after step {step}: it no longer got better"),
+        Ending::StoppedByHook => println!("stopped     after step {step}: {}", why_stopped(alarms)),
         Ending::Completed | Ending::OutOfBatches | Ending::FinishedBefore => {}
     }
     if outcome.failed_checkpoints > 0 {

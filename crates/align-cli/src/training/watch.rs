@@ -17,6 +17,7 @@ use super::{
     machine::{self, Machine},
     progress::ProgressDisplay,
     report::{KeptCheckpoint, Portrait, Report, Sample, Standing},
+    rollouts::Alarms,
 };
 
 /// Takes the time of each step. It stands before all other hooks, so that theirs does not count.
@@ -49,6 +50,7 @@ pub(crate) struct Watch<'a> {
     standing: Standing,
     /// The time of the last step.
     took: Rc<Cell<Duration>>,
+    alarms: Alarms,
 }
 
 /// What a run leaves besides its metrics.
@@ -66,11 +68,11 @@ struct Records {
 
 impl<'a> Watch<'a> {
     /// Shows a run that is about to begin or to go on; besides, what takes the times of its steps.
-    pub(crate) fn new(directory: &'a RunDirectory, portrait: Portrait) -> (Stopwatch, Self) {
+    pub(crate) fn new(directory: &'a RunDirectory, portrait: Portrait, alarms: Alarms) -> (Stopwatch, Self) {
         let (display, took) = (ProgressDisplay::start(portrait.total_steps), Rc::default());
         let stopwatch = Stopwatch { began: Instant::now(), took: Rc::clone(&took) };
         let (machine, standing) = (Machine::look(), Standing::Running);
-        (stopwatch, Self { directory, portrait, machine, display, records: None, standing, took })
+        (stopwatch, Self { directory, portrait, machine, display, records: None, standing, took, alarms })
     }
 
     /// Writes the report as things stand.
@@ -137,6 +139,10 @@ impl<'a> Watch<'a> {
         records.history.add(step, metrics.iter());
         records.events.add(step, metrics.iter().chain([("tokens_per_second", tokens_per_second)]))?;
         self.display.show(progress, metrics, records.in_steps);
+        for alarm in self.alarms.take() {
+            self.display.say(&format!("alarm: {alarm}"));
+            self.portrait.warnings.push(alarm);
+        }
         if metrics.iter().any(|(name, _)| name.starts_with("eval_")) { self.report() } else { Ok(()) }
     }
 
@@ -144,6 +150,11 @@ impl<'a> Watch<'a> {
         self.standing = standing;
         self.report()
     }
+}
+
+/// Why a hook ended a run.
+pub(crate) fn why_stopped(alarms: &Alarms) -> String {
+    alarms.end().unwrap_or_else(|| "it no longer got better".into())
 }
 
 fn failed(error: anyhow::Error) -> HookError {
@@ -178,7 +189,7 @@ impl<S, R> Hook<S, R> for Watch<'_> {
         let standing = match outcome.ending {
             Ending::Completed | Ending::FinishedBefore => Standing::Finished,
             Ending::OutOfBatches => Standing::Stopped("there is no more data".into()),
-            Ending::StoppedByHook => Standing::Stopped("it no longer got better".into()),
+            Ending::StoppedByHook => Standing::Stopped(why_stopped(&self.alarms)),
             Ending::StopRequested => Standing::Stopped("it was asked to; --resume goes on".into()),
         };
         self.end(standing).map_err(failed)

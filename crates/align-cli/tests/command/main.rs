@@ -8,6 +8,7 @@ mod generate;
 mod hub;
 mod mistakes;
 mod preferences;
+mod rewards;
 mod runs;
 mod sft;
 mod streaming;

@@ -11,7 +11,7 @@ use super::super::{
     results::{Results, StageResults, percent},
     world::TaskKind,
 };
-use super::{Cell, Line, Rank, lines, share_cell};
+use super::{Cell, Line, Rank, gains, lines, mean_cell, share_cell};
 use crate::page::{
     self,
     chart::{Baseline, LineChart, Series, Stroke},
@@ -43,6 +43,7 @@ struct PageView<'a> {
     stages: Vec<StageView>,
     reward: Option<RewardView>,
     duel: Option<DuelView>,
+    gains: Vec<GainView>,
     lines: Vec<LineView>,
     samples: Vec<Sample<'a>>,
     out: String,
@@ -69,6 +70,14 @@ impl<'a> PageView<'a> {
                 decided: duel.wins.total,
                 ties: duel.ties,
             }),
+            gains: gains(&results.stages)
+                .map(|(stage, gain)| GainView {
+                    title: stage.title,
+                    reward: gain.reward,
+                    before: CellView::new(mean_cell(gain.before)),
+                    after: CellView::new(mean_cell(gain.after)),
+                })
+                .collect(),
             lines: lines(&results.stages).into_iter().map(LineView::new).collect(),
             samples: samples(results),
             out: out.display().to_string(),
@@ -117,6 +126,15 @@ struct RewardView {
     /// Names of virtues and shares.
     virtues: Vec<(&'static str, CellView)>,
     run: RunView,
+}
+
+/// What a stage gained in the reward that it learnt from.
+#[derive(Serialize)]
+struct GainView {
+    title: &'static str,
+    reward: &'static str,
+    before: CellView,
+    after: CellView,
 }
 
 /// Two models' answers compared.

@@ -4,7 +4,7 @@ use std::io::{Result, Write};
 use std::path::Path;
 
 use super::super::results::Results;
-use super::{Cell, Rank, lines, share_cell};
+use super::{Cell, Rank, gains, lines, mean_cell, share_cell};
 
 const LABEL_WIDTH: usize = 36;
 const CELL_WIDTH: usize = 24;
@@ -31,6 +31,11 @@ pub(in super::super) fn write_summary(output: &mut dyn Write, results: &Results,
     if let Some(duel) = &results.duel {
         let label = format!("better answers after than before, of {}", duel.wins.total);
         writeln!(output, "{label:LABEL_WIDTH$} {}", text(share_cell(duel.wins)))?;
+    }
+    for (stage, gain) in gains(&results.stages) {
+        let label = format!("{}: {}, sampled answers", stage.name, gain.reward);
+        let (before, after) = (text(mean_cell(gain.before)), text(mean_cell(gain.after)));
+        writeln!(output, "{label:LABEL_WIDTH$} {before} → {after}")?;
     }
     let show = |name: &str| out.join(name).display().to_string();
     writeln!(output, "\nIn brackets: 95 % intervals. {:.0} s in all.\n", results.timing.total_seconds)?;

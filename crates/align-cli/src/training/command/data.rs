@@ -83,7 +83,12 @@ impl<E: Example> TrainingData<E> {
             records: records.len(),
             settings: M::Config::NAME,
             notes: BTreeMap::new(),
-            extra: extra_columns(records),
+            // Rewards may look at every column.
+            extra: if M::Config::LEARNS_FROM.has_rewards() {
+                BTreeMap::new()
+            } else {
+                extra_columns(records)
+            },
             skipped,
         };
         for located in records {
@@ -131,7 +136,8 @@ impl<E: Example> TrainingData<E> {
             Extent::FirstWindow => format!(", streamed; of its first {} records", self.records),
         };
         let (count, plural) = (self.examples.len(), E::PLURAL);
-        format!("{}{how}: {count} {plural}, {tokens} tokens, {targets} of them learnt", self.source)
+        let learnt = if targets > 0 { format!(", {targets} of them learnt") } else { String::new() };
+        format!("{}{how}: {count} {plural}, {tokens} tokens{learnt}", self.source)
     }
 
     /// What is worth a second look.

@@ -50,11 +50,13 @@ pub(super) fn portrait<M: Method>(
         Fact::new("trained", parameters(model)),
         Fact::new("data", &train.source),
         Fact::new(M::Example::PLURAL, grouped(train.examples.len() as u64)),
-        Fact::new(
-            "tokens",
-            format!("{}, {} of them learnt", grouped(tokens as u64), grouped(targets as u64)),
-        ),
     ];
+    facts.push(if M::Config::LEARNS_FROM.has_rewards() {
+        Fact::new("rewards", run.rewards.described())
+    } else {
+        let (tokens, targets) = (grouped(tokens as u64), grouped(targets as u64));
+        Fact::new("tokens", format!("{tokens}, {targets} of them learnt"))
+    });
     facts.extend(M::facts(&run.method));
     if train.extent == Extent::FirstWindow {
         let inspected = grouped(train.records as u64);
@@ -109,5 +111,6 @@ fn next<C: Settings>(run: &Run<C>, out: &str) -> Vec<String> {
         }
         ModelKind::Reward => Vec::new(),
     };
-    uses.into_iter().chain([format!("tensorboard --logdir {out}/tensorboard")]).collect()
+    let rollouts = C::LEARNS_FROM.has_rewards().then(|| format!("align rollouts show {out}"));
+    uses.into_iter().chain(rollouts).chain([format!("tensorboard --logdir {out}/tensorboard")]).collect()
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     dataset::{LocalDataset, first_records, named, on_this_machine, records},
-    method::{Example, Method, Settings, Start, Texts, Tokenize},
+    method::{Example, Kit, Method, RewardModels, Settings, Start, Texts, Tokenize, TrainedModel as _},
     model,
     run_file::{Run, date::RunDate},
     training::{
@@ -45,6 +45,10 @@ pub(super) struct Prepared<M: Method> {
     pub(super) steps: u64,
     /// Names of the sources of what is trained on, where there are several.
     slices: Vec<String>,
+    /// The tokens that end what the model says.
+    ends: Vec<u32>,
+    /// Reward models that are loaded already.
+    reward_models: RewardModels,
     device: Device,
 }
 
@@ -91,7 +95,35 @@ impl<M: Method> Prepared<M> {
         let (rows, plan) = (Rows::new::<M>(&train, &run.method), run.method.plan());
         let steps = plan.duration.steps(rows.rows.len(), plan.batch_size);
         let (directory, device) = (directory?, device?);
-        Some(Self { run, directory, base, train, rows, stream, evaluation, steps, slices, device })
+        let ends = model::end_tokens(&base.checkpoint, &base.tokenizer);
+        let reward_models = RewardModels::default();
+        let prepared = Self {
+            run,
+            directory,
+            base,
+            train,
+            rows,
+            stream,
+            evaluation,
+            steps,
+            slices,
+            ends,
+            reward_models,
+            device,
+        };
+        for data in [Some(&prepared.train), prepared.evaluation.as_ref()].into_iter().flatten() {
+            let checked = M::check_examples(&prepared.run.method, &data.examples, &prepared.kit());
+            findings.keep(checked.with_context(|| data.source.clone()));
+        }
+        Some(prepared)
+    }
+
+    /// What a trainer may work with.
+    pub(super) fn kit(&self) -> Kit<'_> {
+        let Self { run, base: Base { checkpoint, tokenizer, .. }, ends, reward_models, device, .. } = self;
+        let critic = run.critic.as_ref();
+        let start = Start { path: &run.model, checkpoint, device };
+        Kit { start, tokenizer, ends, rewards: &run.rewards, critic, reward_models, now: date(run).get() }
     }
 
     /// The batches of the run, without end; those of a stream go on from `reached`.
@@ -116,8 +148,7 @@ impl<M: Method> Prepared<M> {
                 None => Ok(decoder),
             }
         };
-        let start = Start { path: &run.model, checkpoint, device: &self.device };
-        M::load(&run.method, start, Box::new(dress))
+        M::Model::load(self.kit().start, run.method.plan().seed, Box::new(dress))
     }
 }
 
@@ -161,7 +192,8 @@ impl Base {
     /// How this run makes examples of records.
     fn tokenize<'a, M: Method>(&'a self, run: &'a Run<M::Config>, slices: &'a [String]) -> Tokenize<'a, M> {
         let (tokenizer, templates) = (&self.tokenizer, self.templates.as_ref());
-        M::tokenize(&run.method, Texts { tokenizer, templates, now: date(run).get(), slices })
+        let context = self.checkpoint.architecture().config().max_positions;
+        M::tokenize(&run.method, Texts { tokenizer, templates, now: date(run).get(), slices, context })
     }
 }
 
@@ -187,8 +219,9 @@ fn check_length<C: Settings>(run: &Run<C>, base: &Base) -> Result<()> {
         (run.method.plan().max_length.get(), base.checkpoint.architecture().config().max_positions);
     ensure!(
         length <= context,
-        "{}.max_length = {length} is more than the model can read: its context has {context} tokens",
-        C::NAME
+        "{}.{} = {length} is more than the model can read: its context has {context} tokens",
+        C::NAME,
+        C::LENGTH
     );
     Ok(())
 }

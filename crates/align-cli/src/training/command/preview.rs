@@ -19,7 +19,7 @@ use super::{
     prepare::Prepared,
 };
 use crate::{
-    method::{Example as _, Lesson, Method, Part, Settings},
+    method::{Example as _, Lesson, Method, Part, Settings, TrainedModel as _},
     run_file::SavedForm,
     training::{
         dry_run::{Depth, Forecast, Parameters, seconds_of_steps},
@@ -46,7 +46,7 @@ pub(super) fn preview<M: Method>(
             );
         }
         let plural = format!("{:<12}", M::Example::PLURAL);
-        println!("{plural}{SHOWN} of them as the model reads them, {}", marked_how());
+        println!("{plural}{SHOWN} of them as the model reads them{}", marked_how::<M::Config>());
         for (place, example) in prepared.train.places.iter().zip(&prepared.train.examples).take(SHOWN) {
             println!("\n  {place}: {}", shown(prepared, example)?);
         }
@@ -79,18 +79,30 @@ fn forecast<M: Method>(prepared: &Prepared<M>, depth: Depth, findings: &mut Find
     println!("steps       {steps}, each of {} in {} passes: {seen}", plan.batch_size, plan.passes());
     let process = machine::resident_memory().unwrap_or(0);
     let Some(model) = findings.keep(prepared.load()) else { return };
-    let estimate = estimate(prepared, M::decoder(&model));
-    println!("memory      {}", memory::described(&estimate, process));
+    let kit = prepared.kit();
+    let Some(beside) = findings.keep(M::beside(&run.method, &prepared.train.examples, model.decoder(), &kit))
+    else {
+        return;
+    };
+    let estimate = estimate(prepared, model.decoder());
+    println!("memory      {}", memory::described(&estimate, &beside, process));
     let fits = if run.device == DeviceName::FLEX {
-        memory::check(&estimate, process, M::Config::NAME)
+        memory::check::<M::Config>(&estimate, &beside, process)
     } else {
         Ok(())
     };
     let fits = findings.keep(fits).is_some();
-    let examples = &prepared.train.examples[..plan.micro_batch_size.get().min(prepared.train.examples.len())];
-    let lesson = Lesson { steps: *steps, examples: &[examples], cache: None };
-    let saved_bytes = saved_bytes(prepared, M::decoder(&model));
+    let seen = plan.rows_per_pass().min(prepared.train.examples.len());
+    let examples = &prepared.train.examples[..seen];
+    let lesson = Lesson { steps: *steps, examples: &[examples], cache: None, kit };
+    let saved_bytes = saved_bytes(prepared, model.decoder());
     let Some(trainer) = findings.keep(M::trainer(&run.method, model, lesson)) else { return };
+    if depth == Depth::Full && fits {
+        for line in findings.keep(M::tried(&run.method, trainer.model(), examples, &kit)).unwrap_or_default()
+        {
+            println!("{line}");
+        }
+    }
     let mut trainer = Averaged::new(trainer, run.ema.clone());
     let forecast = Forecast {
         parameters: Parameters::of(trainer.model()),
@@ -103,10 +115,11 @@ fn forecast<M: Method>(prepared: &Prepared<M>, depth: Depth, findings: &mut Find
     if depth == Depth::Fast || !fits {
         return;
     }
-    let micro_batch = &rows.rows[..plan.micro_batch_size.get().min(rows.rows.len())];
-    let pass = findings.keep(seconds_of_steps::<_, [M::Row]>(&mut trainer, micro_batch));
-    if let Some(pass) = pass {
-        Forecast::print_time(pass * plan.passes() as f64, *steps);
+    let few = &rows.rows[..plan.rows_per_pass().min(rows.rows.len())];
+    let seconds = findings.keep(seconds_of_steps::<_, [M::Row]>(&mut trainer, few));
+    if let Some(seconds) = seconds {
+        let parts = plan.batch_size.get() as f64 / plan.rows_per_pass() as f64;
+        Forecast::print_time(seconds * parts.ceil(), *steps);
     }
 }
 
@@ -129,13 +142,13 @@ fn estimate<M: Method>(prepared: &Prepared<M>, model: &Decoder) -> MemoryEstimat
         copies: usize::from(run.ema.is_some()) + M::copies(&run.method),
     };
     let of_pass = |rows: &[&M::Row]| {
-        let (batch, targets) = M::pass(rows);
+        let (batch, targets) = M::pass(&run.method, rows);
         MemoryEstimate::of_batch(model.config(), &setup, &batch, targets)
     };
     let rows = &prepared.rows.rows;
     let mut longest: Vec<&M::Row> = rows.iter().collect();
     longest.sort_by_key(|row| std::cmp::Reverse(M::tokens(row)));
-    longest.truncate(plan.micro_batch_size.get());
+    longest.truncate(plan.rows_per_pass());
     let worst = of_pass(&longest);
     if prepared.stream.is_some() || steps_of(prepared).saturating_mul(plan.passes()) > PASSES_LOOKED_AT {
         return worst;
@@ -145,7 +158,7 @@ fn estimate<M: Method>(prepared: &Prepared<M>, model: &Decoder) -> MemoryEstimat
     let batches = order.take(steps_of(prepared));
     let of_batch = |batch: Vec<usize>| {
         let rows: Vec<&M::Row> = batch.into_iter().map(|index| &rows[index]).collect();
-        rows.chunks(plan.micro_batch_size.get()).map(of_pass).max_by_key(|pass| pass.total(0))
+        rows.chunks(plan.rows_per_pass()).map(of_pass).max_by_key(|pass| pass.total(0))
     };
     batches.filter_map(of_batch).max_by_key(|pass| pass.total(0)).unwrap_or(worst)
 }
@@ -166,11 +179,11 @@ fn saved_bytes<M: Method>(prepared: &Prepared<M>, model: &Decoder) -> u64 {
     }
 }
 
-fn marked_how() -> &'static str {
-    if std::io::stdout().is_terminal() {
-        "what is learnt in green"
-    } else {
-        "what is learnt in ⟦brackets⟧"
+fn marked_how<C: Settings>() -> &'static str {
+    match (C::LEARNS_FROM.has_rewards(), std::io::stdout().is_terminal()) {
+        (true, _) => "",
+        (false, true) => ", what is learnt in green",
+        (false, false) => ", what is learnt in ⟦brackets⟧",
     }
 }
 
@@ -180,7 +193,8 @@ fn shown<M: Method>(prepared: &Prepared<M>, example: &M::Example) -> Result<Stri
     let tokens: usize = parts.iter().map(|part| part.tokens.len()).sum();
     let learnt: usize = parts.iter().map(Part::learnt).sum();
     let label = example.label().map_or_else(String::new, |label| format!(", {label}"));
-    let mut text = format!("{tokens} tokens, {learnt} of them learnt{label}");
+    let learnt = if learnt > 0 { format!(", {learnt} of them learnt") } else { String::new() };
+    let mut text = format!("{tokens} tokens{learnt}{label}");
     for part in &parts {
         if !part.name.is_empty() {
             text.extend(["\n   ", part.name, ", ", &part.tokens.len().to_string(), " tokens"]);
@@ -223,6 +237,7 @@ fn lengths<E, C: Settings>(data: &TrainingData<E>, settings: &C) -> String {
     let over: Vec<usize> = sorted.iter().copied().filter(|length| *length > limit).collect();
     let lost: usize = over.iter().map(|length| length - limit).sum();
     let cut = match over.len() {
+        _ if C::LEARNS_FROM.has_rewards() => format!("completions of at most {limit} follow"),
         0 => format!("none is longer than {}.max_length", C::NAME),
         count => format!(
             "{count} of {} are longer than {}.max_length = {limit}, by {lost} tokens ({:.1} %)",

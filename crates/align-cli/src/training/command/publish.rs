@@ -6,7 +6,10 @@ use align_model::pretrained::SaveOptions;
 use anyhow::{Context as _, Result};
 
 use super::prepare::Prepared;
-use crate::{method::Method, run_file::SavedForm};
+use crate::{
+    method::{Method, TrainedModel as _},
+    run_file::SavedForm,
+};
 
 /// Writes what was trained; what was there before is replaced only by a whole.
 pub(super) fn publish<M: Method>(prepared: &Prepared<M>, model: M::Model) -> Result<()> {
@@ -15,7 +18,7 @@ pub(super) fn publish<M: Method>(prepared: &Prepared<M>, model: M::Model) -> Res
     match run.saved_form() {
         None => directory.publish(|place| write_model(prepared, &model, place))?,
         Some(SavedForm::Adapter) => {
-            directory.publish(|place| M::save_adapter(&model, place, &base))?;
+            directory.publish(|place| model.save_adapter(place, &base))?;
             println!("wrote the adapter to {out}");
             return Ok(());
         }
@@ -23,10 +26,10 @@ pub(super) fn publish<M: Method>(prepared: &Prepared<M>, model: M::Model) -> Res
             if form == SavedForm::Both {
                 let beside = directory.path().join("adapter");
                 fs::create_dir_all(&beside).with_context(|| format!("cannot create {}", beside.display()))?;
-                M::save_adapter(&model, &beside, &base)?;
+                model.save_adapter(&beside, &base)?;
                 println!("wrote the adapter to {}", beside.display());
             }
-            let merged = M::merge(model)?;
+            let merged = model.merge()?;
             directory.publish(|place| write_model(prepared, &merged, place))?;
         }
     }
@@ -36,5 +39,5 @@ pub(super) fn publish<M: Method>(prepared: &Prepared<M>, model: M::Model) -> Res
 
 fn write_model<M: Method>(prepared: &Prepared<M>, model: &M::Model, place: &Path) -> Result<()> {
     let options = SaveOptions { dtype: prepared.run.save.dtype, ..SaveOptions::default() };
-    M::save(model, &prepared.base.checkpoint, place, options)
+    model.save(&prepared.base.checkpoint, place, options)
 }

@@ -7,6 +7,7 @@ use super::{
     super::{
         history::{History, Moment},
         machine,
+        progress::REWARDS,
     },
     human,
 };
@@ -38,30 +39,23 @@ pub(super) struct Figure {
 const AVERAGED_STEPS: usize = 10;
 
 /// Measurements in the order in which a reader wants them; others follow.
-const FIRST: [&str; 5] = ["loss", "mean_token_accuracy", "entropy", "learning_rate", "grad_norm"];
+const FIRST: [&str; 6] = ["reward", "loss", "mean_token_accuracy", "entropy", "learning_rate", "grad_norm"];
 
 /// Measurements that are no news.
 const LEFT_OUT: [&str; 2] = ["num_tokens", "epoch"];
 
 /// The numbers at the head of a report.
 pub(super) fn tiles(history: &History, moments: &[Moment]) -> Vec<Tile> {
-    let mut tiles = Vec::new();
-    let losses = history.points("loss");
-    let averaged = (losses.len() / 2).clamp(1, AVERAGED_STEPS);
-    if let (Some(first), Some(last)) =
-        (mean(losses.iter().take(averaged)), mean(losses.iter().rev().take(averaged)))
-    {
-        let note = format!("means of {averaged} steps");
-        tiles.push(Tile { label: "loss", before: Some(number(first)), value: number(last), note });
-    }
-    let evaluations = history.points("eval_loss");
-    if let [(_, first), .., (_, last)] | [(_, first @ last)] = evaluations {
-        let best = evaluations.iter().min_by(|a, b| a.1.total_cmp(&b.1));
-        let note =
-            best.map_or_else(String::new, |(step, loss)| format!("best: {} at step {step}", number(*loss)));
-        let before = (evaluations.len() > 1).then(|| number(*first));
-        tiles.push(Tile { label: "evaluation loss", before, value: number(*last), note });
-    }
+    let rewards = REWARDS.into_iter().map(|name| history.points(name)).find(|points| !points.is_empty());
+    // Where there is a reward, the loss says little: its gradient is what counts.
+    let mut tiles: Vec<Tile> = match rewards {
+        Some(rewards) => trained("reward", rewards).into_iter().collect(),
+        None => trained("loss", history.points("loss")).into_iter().collect(),
+    };
+    let by_loss = |a: &&(u64, f64), b: &&(u64, f64)| a.1.total_cmp(&b.1);
+    let (losses, rewards) = (history.points("eval_loss"), history.points("eval_reward"));
+    tiles.extend(evaluated("evaluation loss", losses, losses.iter().min_by(by_loss)));
+    tiles.extend(evaluated("evaluation reward", rewards, rewards.iter().max_by(by_loss)));
     if let Some(tokens) = history.last("num_tokens") {
         let note = typical_speed(moments).map_or_else(String::new, |speed| format!("{speed:.0} a second"));
         tiles.push(Tile { label: "tokens seen", before: None, value: grouped(tokens as u64), note });
@@ -70,6 +64,23 @@ pub(super) fn tiles(history: &History, moments: &[Moment]) -> Vec<Tile> {
     let peak = machine::peak_memory().map(|peak| format!("peak memory {}", machine::bytes(peak)));
     tiles.push(Tile { label: "time", before: None, value: human(seconds), note: peak.unwrap_or_default() });
     tiles
+}
+
+/// What steps measured, at the beginning and at the end.
+fn trained(label: &'static str, points: &[(u64, f64)]) -> Option<Tile> {
+    let averaged = (points.len() / 2).clamp(1, AVERAGED_STEPS);
+    let (first, last) = (mean(points.iter().take(averaged))?, mean(points.iter().rev().take(averaged))?);
+    let note = format!("means of {averaged} steps");
+    Some(Tile { label, before: Some(number(first)), value: number(last), note })
+}
+
+/// What evaluations found, the first and the last of them.
+fn evaluated(label: &'static str, points: &[(u64, f64)], best: Option<&(u64, f64)>) -> Option<Tile> {
+    let ([(_, first), .., (_, last)] | [(_, first @ last)]) = points else { return None };
+    let note =
+        best.map_or_else(String::new, |(step, value)| format!("best: {} at step {step}", number(*value)));
+    let before = (points.len() > 1).then(|| number(*first));
+    Some(Tile { label, before, value: number(*last), note })
 }
 
 /// A chart for each measurement; evaluations stand with what they evaluate.
