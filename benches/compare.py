@@ -27,6 +27,7 @@ LINES = {
     "lora": ("lora", "lora.py", []),
     "dpo": ("dpo", "dpo.py", []),
     "reward": ("reward", "reward.py", []),
+    "grpo": ("grpo", "grpo.py", []),
     "generate-1": ("generate-1", "generation.py", ["--sequences", "1"]),
     "generate-8": ("generate-8", "generation.py", ["--sequences", "8"]),
 }

@@ -5,10 +5,11 @@
 //! cargo run --release --manifest-path benches/Cargo.toml --bin compare -- sft --model MODEL [--reps 3] [--recompute layers]
 //! ```
 //!
-//! Lines: `forward`, `sft`, `ragged`, `packed`, `lora`, `lora-ragged`, `dpo`, `reward`, `generate-1`, `generate-8`. Training lines
+//! Lines: `forward`, `sft`, `ragged`, `packed`, `lora`, `lora-ragged`, `dpo`, `reward`, `grpo`, `ppo`, `generate-1`, `generate-8`. Training lines
 //! also print what `align_model::memory` expects the peak to be.
 
 mod pairs;
+mod rollouts;
 
 use std::{error::Error, path::Path, time::Instant};
 
@@ -85,6 +86,8 @@ fn of_language_model(options: &Options, base: f64) -> Result<Measured, Box<dyn E
         "lora" => adapted(model, &alone(equal(options)), options, base)?,
         "lora-ragged" => adapted(model, &alone(ragged()), options, base)?,
         "dpo" => pairs::dpo(model, options, base)?,
+        "grpo" => rollouts::grpo(model, options, base)?,
+        "ppo" => rollouts::ppo(model, options)?,
         "generate-1" => generation(&model, 1, options)?,
         "generate-8" => generation(&model, 8, options)?,
         other => return Err(format!("there is no line `{other}`").into()),
