@@ -2,19 +2,26 @@
 
 use burn::tensor::Tensor;
 
-/// Up to so many rows a product is computed the other way round. Two registers of the widest kind hold as many numbers.
-const FEW_ROWS: usize = 16;
-
 /// `x · weightᵀ`. `x`: `[rows, in]`; `weight`: `[out, in]`; result: `[rows, out]`.
-///
-/// Of few rows, such as the newest tokens of a batch that is generated, the transposed product is computed. On a CPU a matrix product
-/// rearranges its left factor for the registers; that is then the activations and not the weights, which are so read once,
-/// as they lie.
 pub(super) fn with_transposed(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-    let rows = x.dims()[0];
-    if rows > 1 && rows <= FEW_ROWS && !x.is_autodiff() && !weight.is_autodiff() {
-        weight.matmul(x.transpose()).transpose()
-    } else {
-        x.matmul(weight.transpose())
+    #[cfg(feature = "flex")]
+    if few_rows::are(&x) && !weight.is_autodiff() {
+        return weight.matmul(x.transpose()).transpose();
+    }
+    x.matmul(weight.transpose())
+}
+
+/// Of few rows, such as the newest tokens of a batch that is generated, a CPU computes the transposed product: it rearranges the
+/// left factor of a product for its registers, which is then the activations and not the weights. These are read once, as they lie.
+#[cfg(feature = "flex")]
+mod few_rows {
+    use burn::tensor::{Device, Tensor};
+
+    /// As many numbers of 32 bits as two registers of 256 bits hold.
+    const MOST: usize = 16;
+
+    pub(super) fn are(x: &Tensor<2>) -> bool {
+        let rows = x.dims()[0];
+        rows > 1 && rows <= MOST && !x.is_autodiff() && x.device() == Device::flex()
     }
 }
