@@ -53,8 +53,8 @@ impl ReferencePolicy {
     pub(crate) fn follows(self) -> Option<FollowPolicy> {
         match self {
             Self::Frozen {} | Self::AdapterOff {} | Self::Precomputed {} => None,
-            Self::Moving { every, mixup } => Some(FollowPolicy { every, remaining: remaining(mixup) }),
-            Self::Averaged { decay } => Some(FollowPolicy { every: NonZeroU64::MIN, remaining: decay }),
+            Self::Moving { every, mixup } => Some(FollowPolicy::moving(every, mixup)),
+            Self::Averaged { decay } => Some(FollowPolicy::averaged(decay)),
         }
     }
 }
@@ -361,9 +361,4 @@ fn sync_steps() -> NonZeroU64 {
 
 fn mixup() -> PositiveUnit {
     PositiveUnit::new(0.6)
-}
-
-/// What remains of the reference when it moves this far.
-fn remaining(mixup: PositiveUnit) -> ProperFraction {
-    ProperFraction::new(1.0 - mixup.get())
 }

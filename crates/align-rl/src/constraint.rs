@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, fmt, num::NonZeroUsize};
 
-use align_model::number::{NonNegative, Positive};
+use align_model::number::Positive;
 use align_reward::{
     compose::PartScores,
     function::{BoxedReward, RewardError, RewardFn, Scored, score_rollouts},
@@ -73,16 +73,6 @@ impl LagrangeMultiplier {
         let step = self.config.learning_rate.get() * self.value() * (mean - self.config.limit);
         self.logarithm = (self.logarithm + step).min(self.config.maximum.get().ln());
     }
-
-    /// What a response is worth: `(reward − λ·cost)/(1 + λ)`, so that its scale does not change with the price.
-    ///
-    /// Advantages of rewards and of costs are combined in the same way. Of several costs, `λ` in the denominator is the sum of
-    /// their prices.
-    #[must_use]
-    pub fn combined(&self, reward: f64, cost: f64) -> f64 {
-        let price = self.value();
-        (reward - price * cost) / (1.0 + price)
-    }
 }
 
 /// A cost whose mean is to stay below a limit, at a price that the run finds out.
@@ -135,13 +125,6 @@ impl fmt::Debug for Constraint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Constraint").field("cost", &self.cost.name()).field("price", &self.price).finish()
     }
-}
-
-/// A cost that is paid only above an allowance, for constraints of single responses: `price·max(0, cost − allowance)` is taken
-/// off the reward.
-#[must_use]
-pub fn less_excess(reward: f64, cost: f64, allowance: f64, price: NonNegative) -> f64 {
-    reward - price.get() * (cost - allowance).max(0.0)
 }
 
 fn one() -> Positive {
@@ -210,13 +193,5 @@ mod tests {
         restored.update(0.3);
         price.update(0.3);
         assert_eq!(restored.value().to_bits(), price.value().to_bits());
-    }
-
-    #[test]
-    fn rewards_and_costs_are_combined() {
-        let price = LagrangeMultiplier::new(config());
-        assert!((price.combined(3.0, 1.0) - 1.0).abs() < 1e-15);
-        assert!((less_excess(3.0, 1.0, 0.5, NonNegative::new(2.0)) - 2.0).abs() < 1e-15);
-        assert!((less_excess(3.0, 0.25, 0.5, NonNegative::new(2.0)) - 3.0).abs() < 1e-15);
     }
 }

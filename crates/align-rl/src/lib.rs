@@ -26,7 +26,7 @@ mod trajectory;
 pub mod watch;
 
 pub use action_reward::{ActionReward, ActionRewardFn, ProcessRewards};
-pub use constraint::{Constraint, ConstraintConfig, LagrangeMultiplier, less_excess};
+pub use constraint::{Constraint, ConstraintConfig, LagrangeMultiplier};
 pub use distill::{DistillationConfig, DistillationTrainer};
 pub use error::{RlConfigError, RlError};
 pub use experience::Experience;

@@ -43,10 +43,8 @@ impl PolicyReference {
     fn follows(self) -> Option<FollowPolicy> {
         match self {
             Self::Frozen {} | Self::AdapterOff {} => None,
-            Self::Moving { every, mixup } => {
-                Some(FollowPolicy { every, remaining: ProperFraction::new(1.0 - mixup.get()) })
-            }
-            Self::Averaged { decay } => Some(FollowPolicy { every: NonZeroU64::MIN, remaining: decay }),
+            Self::Moving { every, mixup } => Some(FollowPolicy::moving(every, mixup)),
+            Self::Averaged { decay } => Some(FollowPolicy::averaged(decay)),
         }
     }
 }

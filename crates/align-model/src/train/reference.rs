@@ -6,7 +6,7 @@ use super::{Ema, EmaConfig, EmaWarmup};
 use crate::{
     causal_lm::CausalLm,
     checkpoint::{Resumable, State, StateError},
-    number::ProperFraction,
+    number::{PositiveUnit, ProperFraction},
 };
 
 /// How a reference follows its policy.
@@ -16,6 +16,20 @@ pub struct FollowPolicy {
     pub every: NonZeroU64,
     /// How much of the reference remains at each move; 0 makes it the policy.
     pub remaining: ProperFraction,
+}
+
+impl FollowPolicy {
+    /// Every so many updates it moves so far toward the policy; 1 makes it the policy.
+    #[must_use]
+    pub fn moving(every: NonZeroU64, mixup: PositiveUnit) -> Self {
+        Self { every, remaining: ProperFraction::new(1.0 - mixup.get()) }
+    }
+
+    /// A moving average, taken after each update, of which so much remains each time.
+    #[must_use]
+    pub fn averaged(decay: ProperFraction) -> Self {
+        Self { every: NonZeroU64::MIN, remaining: decay }
+    }
 }
 
 /// A model that stays as it is, or follows the policy that is held to it.

@@ -1,8 +1,10 @@
 //! What cannot be learnt from: an error or a counted row, and the weights as they were.
 
+use std::time::Duration;
+
 use align_model::train::Step;
 use align_reward::{
-    function::{RewardError, batch_fn, each_fn},
+    function::{Deadline, RewardError, batch_fn, each_fn},
     rollout::Rollout,
     score::Score,
 };
@@ -46,6 +48,16 @@ impl ActionRewardFn for Misplaced {
         assert!(self.0 != 13, "oh");
         Ok(samples.iter().map(|_| vec![ActionReward { action: self.0, value: self.1 }]).collect())
     }
+}
+
+#[test]
+fn a_reward_that_hangs_is_an_error() {
+    let hangs = each_fn("hangs", |_: &Rollout| {
+        std::thread::sleep(Duration::from_secs(2));
+        1.0
+    });
+    let error = fails(Rewards::one(Deadline::new(Box::new(hangs), Duration::from_millis(20))));
+    assert!(matches!(error, RlError::Reward(RewardError::Deadline { .. })), "{error}");
 }
 
 #[test]
