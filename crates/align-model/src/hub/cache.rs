@@ -103,16 +103,14 @@ impl RepositoryCache {
         let target = PathBuf::from(format!("{up}blobs/{etag}"));
         let parent = path.parent().unwrap_or(&self.root);
         fs::create_dir_all(parent).map_err(HubError::io("write", parent))?;
-        // A link that leads nowhere is in the way of the new one.
         if !path.exists() {
-            _ = fs::remove_file(&path);
+            // Renamed over a link that leads nowhere, never removed first: whoever else has just made the same link
+            // already reads through it.
+            let made = tempfile::Builder::new()
+                .make_in(self.directory().join("blobs"), |new| make_link(&target, &self.blob(etag), new));
+            made.and_then(|new| Ok(new.persist(&path)?)).map_err(HubError::io("write", &path))?;
         }
-        match make_link(&target, &self.blob(etag), &path) {
-            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-                Err(HubError::Io { action: "write", path, source })
-            }
-            _ => Ok(path),
-        }
+        Ok(path)
     }
 
     /// Keeps other programs from downloading the same content, until the returned file is dropped. Where another one
@@ -223,6 +221,35 @@ mod tests {
         }
         fs::remove_file(cache.blob("e1")).unwrap();
         assert_eq!(cache.cached(COMMIT).unwrap().unwrap().files, [""; 0], "a link that leads nowhere");
+    }
+
+    #[test]
+    fn whoever_links_finds_the_file_while_others_link_it_too() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = cache(root.path());
+        let blobs = root.path().join("datasets--a--b/blobs");
+        fs::create_dir_all(&blobs).unwrap();
+        fs::write(cache.blob("e1"), "content").unwrap();
+        for round in 0..50 {
+            let file = format!("{round}/x.csv");
+            #[cfg(unix)]
+            {
+                let dead = cache.file(COMMIT, &file);
+                fs::create_dir_all(dead.parent().unwrap()).unwrap();
+                std::os::unix::fs::symlink("nowhere", dead).unwrap();
+            }
+            let start = std::sync::Barrier::new(8);
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        start.wait();
+                        let linked = cache.link(COMMIT, &file, "e1").unwrap();
+                        assert_eq!(fs::read_to_string(linked).unwrap(), "content", "{file}");
+                    });
+                }
+            });
+        }
+        assert_eq!(fs::read_dir(blobs).unwrap().count(), 1, "nothing is left behind");
     }
 
     #[test]
