@@ -227,7 +227,7 @@ fn trl_averages_micro_batches() {
     let (means, report) = gradients(Accumulation::MicroBatchMean, &experience, None);
     assert_close(&means, &mean([&first, &second], [0.5, 0.5]), "the mean of means");
     let entropies = [&of_first, &of_second, &report].map(|report| report.get("entropy").unwrap());
-    assert!(((entropies[0] + entropies[1]) / 2.0 - entropies[2]).abs() < 1e-6, "{entropies:?}");
+    assert!((f64::midpoint(entropies[0], entropies[1]) - entropies[2]).abs() < 1e-6, "{entropies:?}");
     let whole = gradients(Accumulation::Exact, &experience, None).0;
     assert_close(&gradients(Accumulation::RolloutMean, &experience, None).0, &whole, "all at once");
     let tokens = experience.iter().map(Experience::targets).sum::<usize>();
