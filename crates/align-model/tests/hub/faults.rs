@@ -1,6 +1,10 @@
 //! What goes wrong on the way and is mended, or is said.
 
-use std::{fs, net::TcpListener, time::Instant};
+use std::{
+    fs,
+    net::TcpListener,
+    time::{Duration, Instant},
+};
 
 use align_model::{
     hub::{Hub, HubError, HubSettings},
@@ -164,7 +168,8 @@ fn a_rate_limit_is_waited_for_within_reason() {
 fn silence_counts_as_dropped() {
     let place = place();
     place.server.fault(&sha256(&weights()), Fault::Silence);
-    let (fetched, events) = model_with_events(&place.hub(), "owner/model");
+    let impatient = HubSettings { silence: Duration::from_millis(500), ..place.settings.clone() };
+    let (fetched, events) = model_with_events(&Hub::new(impatient).unwrap(), "owner/model");
     fetched.unwrap();
     assert!(events.iter().any(|event| event.starts_with("waiting: the connection to ")), "{events:?}");
 }

@@ -30,7 +30,8 @@ impl Workplace {
         let settings = HubSettings {
             endpoint: server.endpoint.clone(),
             retries,
-            silence: Duration::from_millis(400),
+            // Longer than any pause of a busy machine.
+            silence: Duration::from_secs(20),
             ..HubSettings::new(cache.path())
         };
         Self { server, cache, settings }
