@@ -22,7 +22,7 @@ use align_model::{
     causal_lm::{Recompute, TokenBatch},
     chat::ChatTemplates,
     checkpoint::Resumable,
-    data::{Located, Record},
+    data::{Located, Record, ShuffledBatches},
     decoder::Decoder,
     pretrained::Checkpoint,
     sft::{Duration, Packing},
@@ -202,6 +202,8 @@ pub(crate) struct Lesson<'a, E> {
     pub(crate) steps: u64,
     /// All examples, in parts; of a stream those that are known beforehand.
     pub(crate) examples: &'a [&'a [E]],
+    /// The order of the rows of the first part, where it is known beforehand; in a dry run they come at once, as they stand.
+    pub(crate) order: Option<ShuffledBatches>,
     /// Where what is computed beforehand is kept; nowhere in a dry run.
     pub(crate) cache: Option<&'a Path>,
     /// What it may work with.

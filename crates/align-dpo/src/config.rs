@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     loss::{
-        Divergence, ImplicitReward, LengthDesensitization, LikelihoodOf, PairLoss, PairObjective,
+        Baseline, Divergence, ImplicitReward, LengthDesensitization, LikelihoodOf, PairLoss, PairObjective,
         ReferenceFreeLoss, ReferenceFreeObjective, UnpairedLoss,
     },
     objective::Objective,
@@ -260,16 +260,18 @@ impl KtoConfig {
     pub fn check(&self) -> Result<(), PreferenceConfigError> {
         check_sizes(self.batch_size, self.micro_batch_size)?;
         self.update.schedule.check(self.update.learning_rate.get())?;
-        if let UnpairedLoss::Kto { .. } = self.loss {
-            if self.loss_batch_size.unwrap_or(self.batch_size).get() < 2 {
-                let key = if self.loss_batch_size.is_some() { "loss_batch_size" } else { "batch_size" };
-                return Err(PreferenceConfigError::LonelyExample { key });
-            }
-            if self.reference == (ReferencePolicy::Precomputed {}) {
-                return Err(PreferenceConfigError::PrecomputedMismatches);
-            }
+        if self.exchanges_completions() && self.loss_batch_size.unwrap_or(self.batch_size).get() < 2 {
+            let key = if self.loss_batch_size.is_some() { "loss_batch_size" } else { "batch_size" };
+            return Err(PreferenceConfigError::LonelyExample { key });
         }
         Ok(())
+    }
+
+    /// Whether the loss is measured on completions of other prompts as well, so that a reference is asked about what
+    /// depends on which examples meet in a batch.
+    #[must_use]
+    pub fn exchanges_completions(&self) -> bool {
+        self.loss.baseline() == Some(Baseline::Divergence)
     }
 }
 
@@ -335,11 +337,6 @@ pub enum PreferenceConfigError {
         /// The setting.
         key: &'static str,
     },
-    /// Exchanged completions are in no file.
-    #[error(
-        "`reference` = \"precomputed\" does not do for `kto`, which exchanges completions within each batch: use another reference"
-    )]
-    PrecomputedMismatches,
     /// The reference that was given is not what the settings say.
     #[error("`reference` asks for {expected}, and the trainer was given {given}")]
     OtherReference {

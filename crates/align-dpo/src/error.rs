@@ -37,6 +37,11 @@ pub enum PreferenceError {
     /// The reference's log-probabilities are not there.
     #[error(transparent)]
     Missing(#[from] MissingLogProbs),
+    /// The reference's log-probabilities of exchanged completions are not there.
+    #[error(
+        "the precomputed log-probabilities have nothing on a completion that `kto` exchanges within this batch: compute them for the batches of this run, `ReferenceLogProbs::ask_for_step`"
+    )]
+    MissingExchanged,
     /// The loss is NaN or infinite; the weights were left alone.
     #[error("the loss is {loss}: lower `learning_rate`, or look at this step's examples")]
     NotFinite {

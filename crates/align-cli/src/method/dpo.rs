@@ -54,9 +54,11 @@ impl Method for Dpo {
         model: Decoder,
         lesson: Lesson<'_, PreferenceExample>,
     ) -> Result<DpoTrainer<Decoder>> {
-        let ask: preference::AskReference<_> = ReferenceLogProbs::of_pairs;
-        let (policy, asking) = (config.reference_policy(), (ask, config.micro_batch_size));
-        let reference = preference::reference(policy, &model, &lesson, asking)?;
+        let reference = preference::reference(config.reference_policy(), &model, || {
+            let pairs = lesson.examples.concat();
+            let ask = || ReferenceLogProbs::of_pairs(&model, &pairs, config.micro_batch_size);
+            preference::precomputed(&model, lesson.cache, &pairs, ask)
+        })?;
         Ok(DpoTrainer::new(model, reference, config, lesson.steps)?)
     }
 

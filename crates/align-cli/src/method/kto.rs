@@ -11,6 +11,7 @@ use align_model::{
     train::Averaged,
 };
 use anyhow::Result;
+use serde::Serialize;
 use serde_json::Map;
 
 use super::{Around, Kit, Lesson, Measured, Method, Plan, Settings, Texts, Tokenize, Tokenized, preference};
@@ -51,6 +52,48 @@ impl JudgedRecord {
 /// A record in the place of another.
 fn alone(place: &Located<JudgedRecord>, record: UnpairedRecord) -> Located<UnpairedRecord> {
     Located { source: place.source, path: place.path.clone(), line: place.line, record, extra: Map::new() }
+}
+
+/// What decides which examples meet in a group, and so which completions are exchanged.
+#[derive(Debug, Serialize)]
+struct Meetings {
+    trained_on: usize,
+    steps: u64,
+    batch_size: NonZeroUsize,
+    loss_batch_size: Option<NonZeroUsize>,
+    max_length: NonZeroUsize,
+    seed: u64,
+}
+
+impl Meetings {
+    fn of(config: &KtoConfig, lesson: &Lesson<'_, UnpairedExample>) -> Self {
+        let &KtoConfig { batch_size, loss_batch_size, max_length, seed, .. } = config;
+        let trained_on = lesson.examples.first().map_or(0, |part| part.len());
+        Self { trained_on, steps: lesson.steps, batch_size, loss_batch_size, max_length, seed }
+    }
+}
+
+/// What a reference says of all examples, and of the completions that are exchanged in each step and in evaluations.
+fn ask_reference(
+    config: &KtoConfig,
+    reference: &Decoder,
+    lesson: &Lesson<'_, UnpairedExample>,
+    examples: &[UnpairedExample],
+) -> ReferenceLogProbs {
+    let mut known = ReferenceLogProbs::of_unpaired(reference, examples, config.micro_batch_size);
+    let Some((train, evaluated)) = lesson.examples.split_first() else { return known };
+    if let Some(order) = &lesson.order {
+        for indices in order.clone().take(usize::try_from(lesson.steps).unwrap_or(usize::MAX)) {
+            let batch: Vec<&UnpairedExample> = indices.into_iter().map(|index| &train[index]).collect();
+            known.ask_for_step(reference, &batch, config);
+        }
+    } else {
+        known.ask_for_step(reference, train, config);
+    }
+    for part in evaluated {
+        known.ask_for_evaluation(reference, part, config);
+    }
+    known
 }
 
 impl Method for Kto {
@@ -100,9 +143,16 @@ impl Method for Kto {
         model: Decoder,
         lesson: Lesson<'_, UnpairedExample>,
     ) -> Result<KtoTrainer<Decoder>> {
-        let ask: preference::AskReference<_> = ReferenceLogProbs::of_unpaired;
-        let (policy, asking) = (Some(config.reference), (ask, config.micro_batch_size));
-        let reference = preference::reference(policy, &model, &lesson, asking)?;
+        let reference = preference::reference(Some(config.reference), &model, || {
+            let examples = lesson.examples.concat();
+            let ask = || ask_reference(config, &model, &lesson, &examples);
+            if config.exchanges_completions() {
+                let decided_by = (&examples, Meetings::of(config, &lesson));
+                preference::precomputed(&model, lesson.cache, &decided_by, ask)
+            } else {
+                preference::precomputed(&model, lesson.cache, &examples, ask)
+            }
+        })?;
         Ok(KtoTrainer::new(model, reference, config, lesson.steps)?)
     }
 

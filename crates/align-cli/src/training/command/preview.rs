@@ -94,7 +94,7 @@ fn forecast<M: Method>(prepared: &Prepared<M>, depth: Depth, findings: &mut Find
     let fits = findings.keep(fits).is_some();
     let seen = plan.rows_per_pass().min(prepared.train.examples.len());
     let examples = &prepared.train.examples[..seen];
-    let lesson = Lesson { steps: *steps, examples: &[examples], cache: None, kit };
+    let lesson = Lesson { steps: *steps, examples: &[examples], order: None, cache: None, kit };
     let saved_bytes = saved_bytes(prepared, model.decoder());
     let Some(trainer) = findings.keep(M::trainer(&run.method, model, lesson)) else { return };
     if depth == Depth::Full && fits {
