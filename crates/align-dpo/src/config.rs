@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     loss::{
-        Baseline, Divergence, ImplicitReward, LengthDesensitization, LikelihoodOf, PairLoss, PairObjective,
-        ReferenceFreeLoss, ReferenceFreeObjective, UnpairedLoss,
+        Baseline, Divergence, DynamicBetaConfig, ImplicitReward, LengthDesensitization, PairLoss,
+        PairObjective, ReferenceFreeLoss, ReferenceFreeObjective, UnpairedLoss,
     },
     objective::Objective,
 };
@@ -78,6 +78,9 @@ pub struct DpoConfig {
     pub objective: Objective,
     /// Tokens beyond the other completion's length count for less: LD-DPO, TRL's `ld_alpha`.
     pub length_desensitization: Option<LengthDesensitization>,
+    /// β follows the margins of each batch, around the objective's: β-DPO. Rewards are measured with the objective's, and so
+    /// is the loss of an evaluation.
+    pub dynamic_beta: Option<DynamicBetaConfig>,
     /// How much each pair counts.
     pub weighting: PairWeighting,
     /// What the policy is measured against. Unless given, a frozen copy for an objective that needs a reference.
@@ -89,7 +92,7 @@ pub struct DpoConfig {
     /// Pairs a forward pass; fewer need less memory and change nothing else.
     pub micro_batch_size: NonZeroUsize,
     /// Pairs that a loss is a mean of, where that is more than the mean of one number a pair: the tokens of likelihood
-    /// terms, the sorted margins of `aot`. The whole batch unless given; TRL: the batch of one device, so that gradient
+    /// terms, the sorted margins of `aot`, the mean margin of a dynamic β. The whole batch unless given; TRL: the batch of one device, so that gradient
     /// accumulation changes its results. A step's loss is the mean over such groups.
     pub loss_batch_size: Option<NonZeroUsize>,
     /// What is computed twice to save memory; changes nothing else.
@@ -107,6 +110,7 @@ impl Default for DpoConfig {
         Self {
             objective: Objective::default(),
             length_desensitization: None,
+            dynamic_beta: None,
             weighting: PairWeighting::default(),
             reference: None,
             duration: Duration::Epochs(Positive::new(3.0)),
@@ -146,7 +150,12 @@ impl DpoConfig {
         }
         let is_weighted = self.weighting == PairWeighting::Policy;
         match &self.objective {
-            Objective::Dpo(objective) => check_pairs(objective, is_weighted),
+            Objective::Dpo(objective) => {
+                if self.dynamic_beta.is_some() && !objective.needs_reference() {
+                    return Err(PreferenceConfigError::NoBeta);
+                }
+                check_pairs(objective, is_weighted)
+            }
             Objective::ReferenceFree(objective) => {
                 let only_dpo = |key| PreferenceConfigError::OnlyDpo { key };
                 if is_weighted {
@@ -154,6 +163,9 @@ impl DpoConfig {
                 }
                 if self.length_desensitization.is_some() {
                     return Err(only_dpo("length_desensitization"));
+                }
+                if self.dynamic_beta.is_some() {
+                    return Err(only_dpo("dynamic_beta"));
                 }
                 check_reference_free(objective)
             }
@@ -183,9 +195,6 @@ fn check_reference_free(objective: &ReferenceFreeObjective) -> Result<(), Prefer
     let is_shaped = objective.reward != (ImplicitReward::LogProbability {});
     if is_shaped && matches!(objective.loss, ReferenceFreeLoss::Orpo {}) {
         return Err(PreferenceConfigError::OrpoReward);
-    }
-    if objective.likelihood.is_some_and(|likelihood| likelihood.of == LikelihoodOf::Gold) {
-        return Err(PreferenceConfigError::NoGold);
     }
     Ok(())
 }
@@ -326,9 +335,9 @@ pub enum PreferenceConfigError {
     /// Odds of something that is no probability.
     #[error("`objective.reward` has no meaning with `orpo`, which is made of odds: leave it out")]
     OrpoReward,
-    /// The likelihood of a text that pairs do not have.
-    #[error("`objective.likelihood.of` = \"gold\" needs a third completion, which pairs do not have")]
-    NoGold,
+    /// A β that nothing would look at.
+    #[error("`dynamic_beta` has no meaning with `sft` alone, which has no β: leave it out")]
+    NoBeta,
     /// No other example to exchange completions with.
     #[error(
         "`{key}` must be at least 2 for `kto`: its point of reference is measured on the completions of other prompts"

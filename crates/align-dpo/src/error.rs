@@ -17,6 +17,12 @@ pub enum PreferenceError {
         /// Its place in the batch.
         index: usize,
     },
+    /// A third completion is learnt, and there is none.
+    #[error("example {index} of this batch has no gold completion, and `objective.likelihood.of` = \"gold\"")]
+    NoGold {
+        /// Its place in the batch.
+        index: usize,
+    },
     /// A sequence is longer than the model's context.
     #[error(
         "example {index} of this batch has {tokens} tokens, the model's context {limit}: lower `max_length`"

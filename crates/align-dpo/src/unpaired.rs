@@ -159,7 +159,8 @@ impl<M: CausalLm> KtoTrainer<M> {
         self.check_each(batch)?;
         let is_alone = |group: &[UnpairedExample]| group.len() == 1;
         if self.settings.exchange.groups(batch).any(is_alone)
-            && self.settings.loss.baseline() == Some(Baseline::Divergence) {
+            && self.settings.loss.baseline() == Some(Baseline::Divergence)
+        {
             return Err(PreferenceError::LonelyExample);
         }
         Ok(())

@@ -109,7 +109,7 @@ fn pairs(inputs: &Value) -> Vec<PreferenceExample> {
     let [chosen, rejected] = sides;
     let pair = |((prompt, chosen), (other, rejected)): ((Vec<u32>, _), (Vec<u32>, _))| {
         assert_eq!(prompt, other, "the completions of a pair have one prompt");
-        PreferenceExample { prompt, chosen, rejected, margin: None, slice: None }
+        PreferenceExample { prompt, chosen, rejected, gold: None, margin: None, slice: None }
     };
     chosen.into_iter().zip(rejected).map(pair).collect()
 }

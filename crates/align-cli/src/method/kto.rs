@@ -5,14 +5,13 @@ use std::num::NonZeroUsize;
 use align_dpo::{KtoConfig, KtoTrainer, ReferenceLogProbs};
 use align_model::{
     causal_lm::TokenBatch,
-    data::{Located, PreferenceRecord, Record, RecordError, Row, UnpairedRecord},
+    data::{PreferenceRecord, Record, RecordError, Row, UnpairedRecord},
     decoder::Decoder,
     preference::{OnTooLong, UnpairedExample},
     train::Averaged,
 };
 use anyhow::Result;
 use serde::Serialize;
-use serde_json::Map;
 
 use super::{Around, Kit, Lesson, Measured, Method, Plan, Settings, Texts, Tokenize, Tokenized, preference};
 use crate::training::report::Fact;
@@ -47,11 +46,6 @@ impl JudgedRecord {
         };
         single.into_iter().chain(pair.into_iter().flatten())
     }
-}
-
-/// A record in the place of another.
-fn alone(place: &Located<JudgedRecord>, record: UnpairedRecord) -> Located<UnpairedRecord> {
-    Located { source: place.source, path: place.path.clone(), line: place.line, record, extra: Map::new() }
 }
 
 /// What decides which examples meet in a group, and so which completions are exchanged.
@@ -109,7 +103,7 @@ impl Method for Kto {
         let tokenizers = preference::Tokenizers::new(texts, config.max_length.get(), OnTooLong::Truncate);
         Box::new(move |located| {
             let all = located.record.judgements().map(|record| {
-                let single = alone(located, record);
+                let single = preference::alone(located, record);
                 tokenizers.tokenized(|tokenizer| tokenizer.single(&single))
             });
             let mut whole = Tokenized { examples: Vec::new(), lengths: Vec::new(), notes: Vec::new() };

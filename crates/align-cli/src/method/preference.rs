@@ -15,7 +15,7 @@ use align_model::{
 };
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Around, Example, Learnt, Measured, Note, Part, Texts, Tokenized};
 
@@ -66,10 +66,16 @@ impl<'a> Tokenizers<'a> {
             LeftOut::Identical => Note::IdenticalPair,
             LeftOut::Empty => Note::EmptyCompletion,
             LeftOut::TooLong => Note::TooLong,
+            LeftOut::NoGold => Note::NoGold,
             LeftOut::NothingLeft => Note::NothingLeft,
         }));
         Ok(Tokenized { examples: example.into_iter().collect(), lengths, notes })
     }
+}
+
+/// A record in the place of another that it is a part of.
+pub(super) fn alone<R, P>(place: &Located<R>, record: P) -> Located<P> {
+    Located { source: place.source, path: place.path.clone(), line: place.line, record, extra: Map::new() }
 }
 
 /// Tokens of a prompt with each of its completions.
@@ -187,11 +193,14 @@ impl Example for PreferenceExample {
     const PLURAL: &'static str = "pairs";
 
     fn parts(&self) -> Vec<Part<'_>> {
-        vec![
+        let mut parts = vec![
             Part { name: "prompt", tokens: &self.prompt, learnt: Learnt::None },
             Part { name: "chosen", tokens: &self.chosen, learnt: Learnt::All },
             Part { name: "rejected", tokens: &self.rejected, learnt: Learnt::All },
-        ]
+        ];
+        let gold = self.gold.as_deref();
+        parts.extend(gold.map(|tokens| Part { name: "gold", tokens, learnt: Learnt::All }));
+        parts
     }
 
     fn label(&self) -> Option<String> {

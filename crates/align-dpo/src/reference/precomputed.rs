@@ -119,7 +119,9 @@ impl ReferenceLogProbs {
         mut items: Vec<Prompted<'_>>,
         micro_batch_size: NonZeroUsize,
     ) {
-        items.retain(|item| !keys(std::slice::from_ref(item)).all(|key| self.of_completions.contains_key(&key)));
+        items.retain(|item| {
+            !keys(std::slice::from_ref(item)).all(|key| self.of_completions.contains_key(&key))
+        });
         for items in items.chunks(micro_batch_size.get()) {
             let layout = CompletionLayout::new(
                 items,
