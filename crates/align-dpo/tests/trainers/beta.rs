@@ -12,9 +12,8 @@ use align_model::{
 
 use crate::world::{assert_close, assert_same_report, config, flat, hand_over, pairs, under_way};
 
-/// Strong enough that a few steps tell.
 const BETA: DynamicBetaConfig =
-    DynamicBetaConfig { sensitivity: NonNegative::new(30.0), momentum: PositiveUnit::new(0.6) };
+    DynamicBetaConfig { sensitivity: NonNegative::new(0.6), momentum: PositiveUnit::new(0.6) };
 
 fn dynamic(micro_batch_size: usize) -> DpoConfig {
     DpoConfig { dynamic_beta: Some(BETA), ..config(Objective::default(), micro_batch_size) }
@@ -42,7 +41,7 @@ fn each_step_has_the_beta_of_its_margins() {
         let beta = expected.next(mean_margin);
         assert!((number(&report, "beta") - beta.get()).abs() < 1e-5 * beta.get());
         assert!((number(&report, "usual_margin") - expected.usual_margin).abs() < 1e-5);
-        assert!((beta.get() - base).abs() > 0.1 * base, "{beta:?} tells nothing");
+        assert!((beta.get() - base).abs() > 1e-3 * base, "{beta:?} tells nothing");
         running = Some(number(&report, "usual_margin"));
 
         // The same step with this β from the beginning.
@@ -52,7 +51,7 @@ fn each_step_has_the_beta_of_its_margins() {
         let of_fixed = fixed.step(pairs(4).as_slice()).unwrap();
         assert!((number(&report, "loss") - of_fixed.loss()).abs() < 1e-6);
         let (a, b) = (number(&report, "grad_norm"), number(&of_fixed, "grad_norm"));
-        assert!((a - b).abs() < 1e-5 * b, "{a} {b}");
+        assert!(b > 0.0 && (a - b).abs() < 1e-5 * b, "{a} {b}, {report:?}");
         assert_eq!(of_fixed.get("beta"), None);
     }
 }
