@@ -138,13 +138,12 @@ impl<M: CausalLm> DpoTrainer<M> {
             let parts = parts.collect::<Result<Vec<_>, _>>()?;
             let share = 1.0 / groups.len() as f64;
             let mut objective = Cow::Borrowed(&self.settings.objective);
-            let is_coupled = objective.couples_pairs() && parts.len() > 1;
-            let knows_all = is_coupled || (beta.is_some() && parts.len() > 1);
-            let scored = if knows_all { self.score(&parts) } else { Vec::new() };
-            follow_margins(&mut objective, &mut beta, &scored, &mut measured);
+            let knows_all = parts.len() > 1 && (objective.couples_pairs() || beta.is_some());
+            let beforehand = if knows_all { self.score(&parts) } else { Vec::new() };
+            follow_margins(&mut objective, &mut beta, &beforehand, &mut measured);
             let mut given = Vec::new();
-            if is_coupled {
-                let (loss, of_parts) = couple(&objective, &scored, totals, share);
+            if knows_all && objective.couples_pairs() {
+                let (loss, of_parts) = couple(&objective, &beforehand, totals, share);
                 measured.losses.push(loss);
                 given = of_parts;
             }

@@ -152,8 +152,10 @@ pub(super) fn precomputed<D: Serialize + ?Sized>(
     let Some(directory) = directory else { return Ok(ask()) };
     let (path, key) = (directory.join(CACHE), CacheKey::new(model, decided_by)?);
     if path.exists() {
+        println!("reference   read from {}", path.display());
         return Ok(ReferenceLogProbs::load(&path, &key)?);
     }
+    println!("reference   computing what it says, to be kept in {}", path.display());
     let known = ask();
     known.save(&path, &key)?;
     Ok(known)
