@@ -127,6 +127,11 @@ pub(crate) trait Method: fmt::Debug + Sized {
         Ok(())
     }
 
+    /// Rows that a step is tried on: those of a forward pass, unless it takes others to make one.
+    fn rows_tried(config: &Self::Config) -> usize {
+        config.plan().rows_per_pass()
+    }
+
     /// What a model makes of some examples before it has learnt anything, for people.
     fn tried(
         _config: &Self::Config,

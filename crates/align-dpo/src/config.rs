@@ -269,9 +269,16 @@ impl KtoConfig {
     pub fn check(&self) -> Result<(), PreferenceConfigError> {
         check_sizes(self.batch_size, self.micro_batch_size)?;
         self.update.schedule.check(self.update.learning_rate.get())?;
-        if self.exchanges_completions() && self.loss_batch_size.unwrap_or(self.batch_size).get() < 2 {
+        if !self.exchanges_completions() {
+            return Ok(());
+        }
+        let (batch, group) = (self.batch_size.get(), self.loss_batch_size.unwrap_or(self.batch_size).get());
+        if group < 2 {
             let key = if self.loss_batch_size.is_some() { "loss_batch_size" } else { "batch_size" };
             return Err(PreferenceConfigError::LonelyExample { key });
+        }
+        if batch % group == 1 {
+            return Err(PreferenceConfigError::LonelyRest { batch, group });
         }
         Ok(())
     }
@@ -345,6 +352,16 @@ pub enum PreferenceConfigError {
     LonelyExample {
         /// The setting.
         key: &'static str,
+    },
+    /// A last group of one example.
+    #[error(
+        "`loss_batch_size` = {group} leaves one example of `batch_size` = {batch} alone, and `kto` needs others in each group"
+    )]
+    LonelyRest {
+        /// `batch_size`
+        batch: usize,
+        /// `loss_batch_size`
+        group: usize,
     },
     /// The reference that was given is not what the settings say.
     #[error("`reference` asks for {expected}, and the trainer was given {given}")]

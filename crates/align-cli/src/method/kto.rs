@@ -159,6 +159,16 @@ impl Method for Kto {
         Ok(preference::measured(&trainer.trainer().evaluate(&trainer.result(), examples)?))
     }
 
+    fn rows_tried(config: &KtoConfig) -> usize {
+        let of_pass = config.plan().rows_per_pass();
+        if config.exchanges_completions() {
+            // One group, of at least two.
+            of_pass.max(2).min(config.loss_batch_size.map_or(usize::MAX, NonZeroUsize::get))
+        } else {
+            of_pass
+        }
+    }
+
     fn facts(config: &KtoConfig) -> Vec<Fact> {
         vec![
             Fact::new("objective", preference::named(&config.loss)),

@@ -178,6 +178,21 @@ fn a_kept_reference_knows_the_completions_that_kto_exchanges() {
 }
 
 #[test]
+fn kto_is_tried_on_a_whole_group() {
+    let place = place();
+    for set in [
+        "kto.micro_batch_size=1",
+        "kto.batch_size=6 --set kto.micro_batch_size=4 --set kto.loss_batch_size=3",
+    ] {
+        for reference in ["frozen", "precomputed"] {
+            let reference = format!("--set kto.reference={{kind='{reference}'}}");
+            let said = place.align(&format!("{} --set {set} {reference} --dry-run", run("kto"))).succeeded();
+            assert!(said.contains("time        about "), "{said}");
+        }
+    }
+}
+
+#[test]
 fn beta_may_follow_the_margins() {
     let place = place();
     let dynamic = format!("{} --set dpo.dynamic_beta={{sensitivity=0.3}}", run("dpo"));

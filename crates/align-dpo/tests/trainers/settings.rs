@@ -94,6 +94,10 @@ fn kto_needs_others_to_exchange_completions_with() {
     assert_eq!(alone, Err(PreferenceConfigError::LonelyExample { key: "batch_size" }));
     let alone = kto(json!({ "loss_batch_size": 1 }));
     assert_eq!(alone, Err(PreferenceConfigError::LonelyExample { key: "loss_batch_size" }));
+    let alone = kto(json!({ "loss_batch_size": 7 }));
+    assert_eq!(alone, Err(PreferenceConfigError::LonelyRest { batch: 8, group: 7 }));
+    assert_eq!(kto(json!({ "loss_batch_size": 3 })), Ok(()));
+    assert_eq!(kto(json!({ "loss_batch_size": 16, "batch_size": 8 })), Ok(()));
     assert_eq!(kto(json!({ "batch_size": 1, "micro_batch_size": 1, "loss": { "kind": "bco" } })), Ok(()));
     assert_eq!(kto(json!({ "reference": { "kind": "precomputed" } })), Ok(()));
 }
