@@ -29,6 +29,7 @@ fn pairs() -> Vec<PreferenceExample> {
         prompt: token_ids(prompt, 3 * index),
         chosen: token_ids(chosen, 3 * index + 1),
         rejected: token_ids(rejected, 3 * index + 2),
+        gold: None,
         margin: None,
         slice: None,
     };

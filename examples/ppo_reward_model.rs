@@ -117,6 +117,7 @@ fn reward_model(tokenizer: &Tokenizer) -> Result<RewardModel<Decoder>, Box<dyn E
                 prompt: encode("you are".into())?,
                 chosen: encode(format!("{} </s>", words(KIND)))?,
                 rejected: encode(format!("{} </s>", words(worse[i % 2])))?,
+                gold: None,
                 margin: None,
                 slice: None,
             })

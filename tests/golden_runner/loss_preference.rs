@@ -6,7 +6,11 @@ mod pairs;
 mod reference_free;
 mod unpaired;
 
-pub use {pairs::objective, reference_free::cpo, unpaired::kto};
+pub use {
+    pairs::objective,
+    reference_free::{cpo, tpo},
+    unpaired::kto,
+};
 
 use align_dpo::loss::{FlipRate, InnerFraction};
 use align_model::number::{NonNegative, Positive, ProperFraction, UnitInterval};

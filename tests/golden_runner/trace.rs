@@ -41,7 +41,7 @@ pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     }
     match trainer {
         "sft" => sft::run(file, check),
-        "dpo" | "orpo" | "cpo" | "simpo" => pairs::run(trainer, file, check),
+        "dpo" | "orpo" | "cpo" | "simpo" | "tpo" => pairs::run(trainer, file, check),
         "kto" => unpaired::run(file, check),
         "grpo" | "rloo" => groups::run(trainer, file, check),
         _ => return Err(format!("no trainer for traces of `{trainer}`")),

@@ -129,7 +129,7 @@ fn pairs(micro: &Value) -> Vec<PreferenceExample> {
         let prompt = chosen[..shared].to_vec();
         (chosen, rejected) = (chosen.split_off(shared), rejected.split_off(shared));
         let margin = inputs["margin"].as_array().map(|margins| number(&margins[index]) as f32);
-        PreferenceExample { prompt, chosen, rejected, margin, slice: None }
+        PreferenceExample { prompt, chosen, rejected, gold: None, margin, slice: None }
     };
     (0..count).map(pair).collect()
 }

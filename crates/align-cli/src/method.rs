@@ -22,7 +22,7 @@ use align_model::{
     causal_lm::{Recompute, TokenBatch},
     chat::ChatTemplates,
     checkpoint::Resumable,
-    data::{Located, Record},
+    data::{Located, Record, ShuffledBatches},
     decoder::Decoder,
     pretrained::Checkpoint,
     sft::{Duration, Packing},
@@ -127,6 +127,11 @@ pub(crate) trait Method: fmt::Debug + Sized {
         Ok(())
     }
 
+    /// Rows that a step is tried on: those of a forward pass, unless it takes others to make one.
+    fn rows_tried(config: &Self::Config) -> usize {
+        config.plan().rows_per_pass()
+    }
+
     /// What a model makes of some examples before it has learnt anything, for people.
     fn tried(
         _config: &Self::Config,
@@ -202,6 +207,8 @@ pub(crate) struct Lesson<'a, E> {
     pub(crate) steps: u64,
     /// All examples, in parts; of a stream those that are known beforehand.
     pub(crate) examples: &'a [&'a [E]],
+    /// The order of the rows of the first part, where it is known beforehand; in a dry run they come at once, as they stand.
+    pub(crate) order: Option<ShuffledBatches>,
     /// Where what is computed beforehand is kept; nowhere in a dry run.
     pub(crate) cache: Option<&'a Path>,
     /// What it may work with.

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     loss::{
-        Divergence, ImplicitReward, LengthDesensitization, LikelihoodOf, PairLoss, PairObjective,
-        ReferenceFreeLoss, ReferenceFreeObjective, UnpairedLoss,
+        Baseline, Divergence, DynamicBetaConfig, ImplicitReward, LengthDesensitization, PairLoss,
+        PairObjective, ReferenceFreeLoss, ReferenceFreeObjective, UnpairedLoss,
     },
     objective::Objective,
 };
@@ -78,6 +78,9 @@ pub struct DpoConfig {
     pub objective: Objective,
     /// Tokens beyond the other completion's length count for less: LD-DPO, TRL's `ld_alpha`.
     pub length_desensitization: Option<LengthDesensitization>,
+    /// β follows the margins of each batch, around the objective's: β-DPO. Rewards are measured with the objective's, and so
+    /// is the loss of an evaluation.
+    pub dynamic_beta: Option<DynamicBetaConfig>,
     /// How much each pair counts.
     pub weighting: PairWeighting,
     /// What the policy is measured against. Unless given, a frozen copy for an objective that needs a reference.
@@ -89,7 +92,7 @@ pub struct DpoConfig {
     /// Pairs a forward pass; fewer need less memory and change nothing else.
     pub micro_batch_size: NonZeroUsize,
     /// Pairs that a loss is a mean of, where that is more than the mean of one number a pair: the tokens of likelihood
-    /// terms, the sorted margins of `aot`. The whole batch unless given; TRL: the batch of one device, so that gradient
+    /// terms, the sorted margins of `aot`, the mean margin of a dynamic β. The whole batch unless given; TRL: the batch of one device, so that gradient
     /// accumulation changes its results. A step's loss is the mean over such groups.
     pub loss_batch_size: Option<NonZeroUsize>,
     /// What is computed twice to save memory; changes nothing else.
@@ -107,6 +110,7 @@ impl Default for DpoConfig {
         Self {
             objective: Objective::default(),
             length_desensitization: None,
+            dynamic_beta: None,
             weighting: PairWeighting::default(),
             reference: None,
             duration: Duration::Epochs(Positive::new(3.0)),
@@ -146,7 +150,12 @@ impl DpoConfig {
         }
         let is_weighted = self.weighting == PairWeighting::Policy;
         match &self.objective {
-            Objective::Dpo(objective) => check_pairs(objective, is_weighted),
+            Objective::Dpo(objective) => {
+                if self.dynamic_beta.is_some() && !objective.needs_reference() {
+                    return Err(PreferenceConfigError::NoBeta);
+                }
+                check_pairs(objective, is_weighted)
+            }
             Objective::ReferenceFree(objective) => {
                 let only_dpo = |key| PreferenceConfigError::OnlyDpo { key };
                 if is_weighted {
@@ -154,6 +163,9 @@ impl DpoConfig {
                 }
                 if self.length_desensitization.is_some() {
                     return Err(only_dpo("length_desensitization"));
+                }
+                if self.dynamic_beta.is_some() {
+                    return Err(only_dpo("dynamic_beta"));
                 }
                 check_reference_free(objective)
             }
@@ -183,9 +195,6 @@ fn check_reference_free(objective: &ReferenceFreeObjective) -> Result<(), Prefer
     let is_shaped = objective.reward != (ImplicitReward::LogProbability {});
     if is_shaped && matches!(objective.loss, ReferenceFreeLoss::Orpo {}) {
         return Err(PreferenceConfigError::OrpoReward);
-    }
-    if objective.likelihood.is_some_and(|likelihood| likelihood.of == LikelihoodOf::Gold) {
-        return Err(PreferenceConfigError::NoGold);
     }
     Ok(())
 }
@@ -260,16 +269,25 @@ impl KtoConfig {
     pub fn check(&self) -> Result<(), PreferenceConfigError> {
         check_sizes(self.batch_size, self.micro_batch_size)?;
         self.update.schedule.check(self.update.learning_rate.get())?;
-        if let UnpairedLoss::Kto { .. } = self.loss {
-            if self.loss_batch_size.unwrap_or(self.batch_size).get() < 2 {
-                let key = if self.loss_batch_size.is_some() { "loss_batch_size" } else { "batch_size" };
-                return Err(PreferenceConfigError::LonelyExample { key });
-            }
-            if self.reference == (ReferencePolicy::Precomputed {}) {
-                return Err(PreferenceConfigError::PrecomputedMismatches);
-            }
+        if !self.exchanges_completions() {
+            return Ok(());
+        }
+        let (batch, group) = (self.batch_size.get(), self.loss_batch_size.unwrap_or(self.batch_size).get());
+        if group < 2 {
+            let key = if self.loss_batch_size.is_some() { "loss_batch_size" } else { "batch_size" };
+            return Err(PreferenceConfigError::LonelyExample { key });
+        }
+        if batch % group == 1 {
+            return Err(PreferenceConfigError::LonelyRest { batch, group });
         }
         Ok(())
+    }
+
+    /// Whether the loss is measured on completions of other prompts as well, so that a reference is asked about what
+    /// depends on which examples meet in a batch.
+    #[must_use]
+    pub fn exchanges_completions(&self) -> bool {
+        self.loss.baseline() == Some(Baseline::Divergence)
     }
 }
 
@@ -324,9 +342,9 @@ pub enum PreferenceConfigError {
     /// Odds of something that is no probability.
     #[error("`objective.reward` has no meaning with `orpo`, which is made of odds: leave it out")]
     OrpoReward,
-    /// The likelihood of a text that pairs do not have.
-    #[error("`objective.likelihood.of` = \"gold\" needs a third completion, which pairs do not have")]
-    NoGold,
+    /// A β that nothing would look at.
+    #[error("`dynamic_beta` has no meaning with `sft` alone, which has no β: leave it out")]
+    NoBeta,
     /// No other example to exchange completions with.
     #[error(
         "`{key}` must be at least 2 for `kto`: its point of reference is measured on the completions of other prompts"
@@ -335,11 +353,16 @@ pub enum PreferenceConfigError {
         /// The setting.
         key: &'static str,
     },
-    /// Exchanged completions are in no file.
+    /// A last group of one example.
     #[error(
-        "`reference` = \"precomputed\" does not do for `kto`, which exchanges completions within each batch: use another reference"
+        "`loss_batch_size` = {group} leaves one example of `batch_size` = {batch} alone, and `kto` needs others in each group"
     )]
-    PrecomputedMismatches,
+    LonelyRest {
+        /// `batch_size`
+        batch: usize,
+        /// `loss_batch_size`
+        group: usize,
+    },
     /// The reference that was given is not what the settings say.
     #[error("`reference` asks for {expected}, and the trainer was given {given}")]
     OtherReference {

@@ -17,6 +17,12 @@ pub enum PreferenceError {
         /// Its place in the batch.
         index: usize,
     },
+    /// A third completion is learnt, and there is none.
+    #[error("example {index} of this batch has no gold completion, and `objective.likelihood.of` = \"gold\"")]
+    NoGold {
+        /// Its place in the batch.
+        index: usize,
+    },
     /// A sequence is longer than the model's context.
     #[error(
         "example {index} of this batch has {tokens} tokens, the model's context {limit}: lower `max_length`"
@@ -37,6 +43,11 @@ pub enum PreferenceError {
     /// The reference's log-probabilities are not there.
     #[error(transparent)]
     Missing(#[from] MissingLogProbs),
+    /// The reference's log-probabilities of exchanged completions are not there.
+    #[error(
+        "the precomputed log-probabilities have nothing on a completion that `kto` exchanges within this batch: compute them for the batches of this run, `ReferenceLogProbs::ask_for_step`"
+    )]
+    MissingExchanged,
     /// The loss is NaN or infinite; the weights were left alone.
     #[error("the loss is {loss}: lower `learning_rate`, or look at this step's examples")]
     NotFinite {

@@ -37,7 +37,7 @@ pub use odds::{log_odds, orpo_loss};
 pub use pair::{LikelihoodMean, PairLogProbs, PairLoss, SequenceScale};
 pub use rate::{FlipRate, InnerFraction, RateError};
 pub use reference_free::{ImplicitReward, ReferenceFreeLogProbs, ReferenceFreeLoss, SimpoMargin};
-pub use running::{DynamicBeta, RunningMean};
+pub use running::{DynamicBeta, DynamicBetaConfig, RunningMean};
 pub use token_weights::{
     Desensitized, LengthDesensitization, length_desensitized, policy_weights, weigh_tokens,
 };

@@ -15,7 +15,7 @@ use crate::loss::{
 pub enum Objective {
     /// Losses of log-ratios against a reference policy: DPO and its relatives, MPO, RPO.
     Dpo(PairObjective),
-    /// A loss of the policy's log-probabilities alone: ORPO, CPO, `SimPO`.
+    /// A loss of the policy's log-probabilities alone: ORPO, CPO, `SimPO`, TPO.
     ReferenceFree(ReferenceFreeObjective),
 }
 
@@ -81,6 +81,16 @@ impl Objective {
         }
     }
 
+    /// The same with another β.
+    pub(crate) fn with_beta(&self, beta: Positive) -> Self {
+        match self {
+            Self::Dpo(objective) => Self::Dpo(PairObjective { beta, ..objective.clone() }),
+            Self::ReferenceFree(objective) => {
+                Self::ReferenceFree(ReferenceFreeObjective { beta, ..*objective })
+            }
+        }
+    }
+
     /// Whether it is ORPO, which has measurements of its own.
     pub(crate) fn is_orpo(&self) -> bool {
         matches!(self, Self::ReferenceFree(objective) if objective.loss == ReferenceFreeLoss::Orpo {})
@@ -90,6 +100,13 @@ impl Objective {
     pub(crate) fn reads_prompts(&self) -> bool {
         matches!(self, Self::ReferenceFree(objective)
             if objective.likelihood.is_some_and(|it| it.of == LikelihoodOf::PromptAndCompletion))
+    }
+
+    /// Whether the likelihood of a third completion is learnt: TPO.
+    #[must_use]
+    pub fn reads_gold(&self) -> bool {
+        matches!(self, Self::ReferenceFree(objective)
+            if objective.likelihood.is_some_and(|it| it.of == LikelihoodOf::Gold))
     }
 
     /// Whether rewards and logged log-probabilities are sums over completions or means.

@@ -129,6 +129,7 @@ pub fn online_round<M: IncrementalLm, E: std::error::Error + 'static>(
             prompt: prompt.to_vec(),
             chosen: chosen.to_vec(),
             rejected: rejected.to_vec(),
+            gold: None,
             margin: None,
             slice: None,
         });

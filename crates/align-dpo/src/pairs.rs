@@ -1,12 +1,16 @@
 //! Learning from pairs, step by step.
 
+mod couple;
 mod evaluate;
 mod measure;
+mod scores;
+
+use std::{borrow::Cow, slice};
 
 use align_model::{
     causal_lm::{CausalLm, DropoutSeed, PassOptions, Recompute},
     checkpoint::{Resumable, State, StateError},
-    logprob::{CompletionLayout, LogProbPass, Prompted, Prompts, TokenLogProbs, TokenScores, like, vector},
+    logprob::{CompletionLayout, Continuation, LogProbPass, Prompted, Prompts},
     preference::PreferenceExample,
     train::{Learner, Step, Trains},
 };
@@ -18,22 +22,25 @@ use burn::{
 use crate::{
     config::{DpoConfig, PairWeighting, PreferenceConfigError},
     error::PreferenceError,
-    loss::{Desensitized, LengthDesensitization, Likelihoods, PairLogProbs, StepTotals, policy_weights},
-    objective::{Objective, PairScores},
+    loss::{DynamicBeta, LengthDesensitization, StepTotals},
+    objective::Objective,
     reference::{Anchor, Reference},
     report::PreferenceReport,
 };
+use couple::{couple, follow_margins};
 use measure::Measured;
 
-/// Makes the chosen completions of pairs more likely than the rejected ones: DPO and its relatives, ORPO, CPO, `SimPO`.
+/// Makes the chosen completions of pairs more likely than the rejected ones: DPO and its relatives, ORPO, CPO, `SimPO`, TPO.
 ///
-/// A step's loss is that of its whole batch, however many forward passes it is cut into. Both completions of a pair are
+/// A step's loss is that of its whole batch, however many forward passes it is cut into. The completions of a pair are
 /// computed in one pass, and their prompt once if the model can share it.
 #[derive(Debug)]
 pub struct DpoTrainer<M> {
     learner: Learner<M>,
     anchor: Anchor<M>,
     settings: Settings,
+    /// How β follows the margins, if it does.
+    beta: Option<DynamicBeta>,
     tokens_seen: u64,
 }
 
@@ -56,13 +63,6 @@ struct Part<'a> {
     /// The reference's log-probabilities. `[targets]`
     reference: Option<Tensor<1>>,
     options: PassOptions,
-}
-
-/// Gradients of a group's loss with respect to each pair's sums, found before the way back. `[pairs]` each
-struct GivenGradients {
-    chosen: Tensor<1>,
-    rejected: Tensor<1>,
-    unweighted_chosen: Option<Tensor<1>>,
 }
 
 impl<M: CausalLm> DpoTrainer<M> {
@@ -92,6 +92,7 @@ impl<M: CausalLm> DpoTrainer<M> {
                 recompute: config.recompute,
                 seed: config.seed,
             },
+            beta: config.dynamic_beta.map(|dynamic| dynamic.around(config.objective.beta())),
             tokens_seen: 0,
         })
     }
@@ -116,18 +117,18 @@ impl<M: CausalLm> DpoTrainer<M> {
         &self,
         batch: &[PreferenceExample],
     ) -> Result<(GradientsParams, PreferenceReport), PreferenceError> {
-        let (gradients, measured) = self.accumulate(batch)?;
+        let (gradients, measured, _) = self.accumulate(batch)?;
         Ok((gradients, measured.read().report(&self.settings.objective, batch, self.tokens_seen, None)))
     }
 
     fn accumulate(
         &self,
         batch: &[PreferenceExample],
-    ) -> Result<(GradientsParams, Measured), PreferenceError> {
+    ) -> Result<(GradientsParams, Measured, Option<DynamicBeta>), PreferenceError> {
         self.check(batch)?;
         let groups: Vec<_> = batch.chunks(self.settings.group_size.unwrap_or(batch.len())).collect();
         let (mut gradients, mut measured) = (GradientsAccumulator::new(), Measured::default());
-        let mut passes = 0;
+        let (mut beta, mut passes) = (self.beta, 0);
         for group in &groups {
             let totals = self.settings.totals(group);
             let parts = group.chunks(self.settings.micro_batch_size).map(|pairs| {
@@ -136,21 +137,33 @@ impl<M: CausalLm> DpoTrainer<M> {
             });
             let parts = parts.collect::<Result<Vec<_>, _>>()?;
             let share = 1.0 / groups.len() as f64;
-            let given = if self.settings.objective.couples_pairs() && parts.len() > 1 {
-                let (loss, given) = self.couple(&parts, totals, share);
+            let mut objective = Cow::Borrowed(&self.settings.objective);
+            let knows_all = parts.len() > 1 && (objective.couples_pairs() || beta.is_some());
+            let beforehand = if knows_all { self.score(&parts) } else { Vec::new() };
+            follow_margins(&mut objective, &mut beta, &beforehand, &mut measured);
+            let mut given = Vec::new();
+            if knows_all && objective.couples_pairs() {
+                let (loss, of_parts) = couple(&objective, &beforehand, totals, share);
                 measured.losses.push(loss);
-                given.into_iter().map(Some).collect()
-            } else {
-                parts.iter().map(|_| None).collect::<Vec<_>>()
-            };
-            for (part, given) in parts.iter().zip(given) {
+                given = of_parts;
+            }
+            let mut given = given.into_iter();
+            for part in &parts {
                 let pass = self.pass(part);
                 let scores = pass.scores();
                 let pairs = self.pair_scores(part, &scores);
-                let loss = if let Some(given) = given {
+                if !knows_all {
+                    follow_margins(
+                        &mut objective,
+                        &mut beta,
+                        slice::from_ref(&pairs.log_probs),
+                        &mut measured,
+                    );
+                }
+                let loss = if let Some(given) = given.next() {
                     given.toward(&pairs.log_probs)
                 } else {
-                    let loss = self.settings.objective.share(&pairs, totals) * share;
+                    let loss = objective.share(&pairs, totals) * share;
                     measured.losses.push(loss.clone().detach());
                     loss
                 };
@@ -158,7 +171,7 @@ impl<M: CausalLm> DpoTrainer<M> {
                 gradients.accumulate(self.model(), pass.backward(loss, &scores));
             }
         }
-        Ok((gradients.grads(), measured))
+        Ok((gradients.grads(), measured, beta))
     }
 
     /// Refuses what cannot be trained on.
@@ -168,12 +181,17 @@ impl<M: CausalLm> DpoTrainer<M> {
         }
         let limit = self.model().max_positions();
         for (index, example) in batch.iter().enumerate() {
-            let unpredicted = usize::from(example.prompt.is_empty());
-            if example.chosen.len().min(example.rejected.len()) <= unpredicted {
+            if self.settings.objective.reads_gold() && example.gold.is_none() {
+                return Err(PreferenceError::NoGold { index });
+            }
+            let completions = self.settings.completions(example);
+            let lengths = || completions.iter().map(|completion| completion.len());
+            if lengths().any(|length| length <= usize::from(example.prompt.is_empty())) {
                 return Err(PreferenceError::EmptyResponse { index });
             }
-            if example.longest() > limit {
-                return Err(PreferenceError::TooLong { index, tokens: example.longest(), limit });
+            let tokens = example.prompt.len() + lengths().max().unwrap_or(0);
+            if tokens > limit {
+                return Err(PreferenceError::TooLong { index, tokens, limit });
             }
         }
         Ok(())
@@ -183,9 +201,9 @@ impl<M: CausalLm> DpoTrainer<M> {
     fn part<'a>(&self, pairs: &'a [PreferenceExample], index: u64) -> Result<Part<'a>, PreferenceError> {
         let items: Vec<Prompted<'_>> = pairs
             .iter()
-            .map(|pair| Prompted {
-                prompt: &pair.prompt,
-                completions: vec![(&pair.chosen).into(), (&pair.rejected).into()],
+            .map(|pair| {
+                let completions = self.settings.completions(pair).into_iter().map(Continuation::from);
+                Prompted { prompt: &pair.prompt, completions: completions.collect() }
             })
             .collect();
         let model = self.model();
@@ -205,138 +223,26 @@ impl<M: CausalLm> DpoTrainer<M> {
             PairWeighting::Equal => pass,
         }
     }
-
-    /// The loss of a group that is computed in several passes although its pairs are coupled, and its gradients with
-    /// respect to what each pass scores.
-    fn couple(&self, parts: &[Part<'_>], totals: StepTotals, share: f64) -> (Tensor<1>, Vec<GivenGradients>) {
-        let scored: Vec<PairLogProbs> =
-            parts.iter().map(|part| self.pair_scores(part, &self.pass(part).scores()).log_probs).collect();
-        let all = |field: &dyn Fn(&PairLogProbs) -> Tensor<1>| {
-            Tensor::cat(scored.iter().map(|part| field(part).detach()).collect(), 0)
-        };
-        let leaf = |field: &dyn Fn(&PairLogProbs) -> Tensor<1>| all(field).require_grad();
-        let has_weights = self.settings.length_desensitization.is_some();
-        let log_probs = PairLogProbs {
-            policy_chosen: leaf(&|part| part.policy_chosen.clone()),
-            policy_rejected: leaf(&|part| part.policy_rejected.clone()),
-            reference_chosen: all(&|part| part.reference_chosen.clone()),
-            reference_rejected: all(&|part| part.reference_rejected.clone()),
-            chosen_tokens: all(&|part| part.chosen_tokens.clone()),
-            rejected_tokens: all(&|part| part.rejected_tokens.clone()),
-            unweighted_chosen: has_weights.then(|| leaf(&|part| part.chosen_log_likelihood())),
-        };
-        let likelihoods = Likelihoods {
-            log_probs: log_probs.chosen_log_likelihood(),
-            tokens: log_probs.chosen_tokens.clone(),
-        };
-        let leaves = PairScores { log_probs, likelihoods, weights: None };
-        let loss = self.settings.objective.share(&leaves, totals) * share;
-        let mut gradients = loss.clone().backward();
-        let mut take = |leaf: &Tensor<1>| {
-            let found = leaf.grad_remove(&mut gradients);
-            found.unwrap_or_else(|| leaf.clone().inner().zeros_like())
-        };
-        let PairLogProbs { policy_chosen, policy_rejected, unweighted_chosen, .. } = &leaves.log_probs;
-        let (chosen, rejected) = (take(policy_chosen), take(policy_rejected));
-        let unweighted = unweighted_chosen.as_ref().map(take);
-        let mut start = 0;
-        let given = parts.iter().map(|part| {
-            let length = part.pairs.len();
-            start += length;
-            let cut = |all: &Tensor<1>| Tensor::from_inner(all.clone().narrow(0, start - length, length));
-            GivenGradients {
-                chosen: cut(&chosen),
-                rejected: cut(&rejected),
-                unweighted_chosen: unweighted.as_ref().map(cut),
-            }
-        });
-        (loss.detach(), given.collect())
-    }
-
-    /// What a pass says of its pairs.
-    fn pair_scores(&self, part: &Part<'_>, scores: &TokenScores) -> PairScores {
-        let settings = &self.settings;
-        let layout = &part.layout;
-        let values = &scores.log_probs.values;
-        let device = values.device();
-        let lengths = layout.lengths();
-        let desensitized = |row: usize, token: usize| match settings.length_desensitization {
-            // The completions of a pair stand next to each other.
-            Some(LengthDesensitization { alpha, .. }) if token >= lengths[row ^ 1] => alpha.get() as f32,
-            _ => 1.0,
-        };
-        let of_reference = |row: usize, token: usize| match settings.length_desensitization {
-            Some(LengthDesensitization { of: Desensitized::PolicyAndReference, .. }) => {
-                desensitized(row, token)
-            }
-            _ => 1.0,
-        };
-        let [policy_chosen, policy_rejected] = sides(layout.sums(values, desensitized));
-        let [reference_chosen, reference_rejected] = match &part.reference {
-            Some(reference) => sides(layout.sums(&like(reference.clone(), values), of_reference)),
-            None => [policy_chosen.zeros_like(), policy_chosen.zeros_like()],
-        };
-        let tokens =
-            |side: usize| vector(lengths.iter().skip(side).step_by(2).map(|&length| length as f32), &device);
-        let unweighted = || {
-            let [chosen, _] = sides(layout.sums(values, |_, _| 1.0));
-            chosen
-        };
-        let unweighted_chosen = settings.length_desensitization.map(|_| unweighted());
-        let likelihoods = if settings.objective.reads_prompts() {
-            let lengths = layout.lengths_of_whole().into_iter().map(|length| length as f32);
-            Likelihoods { log_probs: layout.sums_of_whole(values), tokens: vector(lengths, &device) }
-        } else {
-            let log_probs = unweighted_chosen.clone().unwrap_or_else(|| policy_chosen.clone());
-            Likelihoods { log_probs, tokens: tokens(0) }
-        };
-        let weights = scores.collisions.as_ref().map(|collisions| {
-            let log_probs = TokenLogProbs { values: values.clone(), counts: lengths.clone() };
-            let [chosen, rejected] = sides(policy_weights(&log_probs, like(collisions.clone(), values)));
-            chosen * rejected
-        });
-        let log_probs = PairLogProbs {
-            policy_chosen,
-            policy_rejected,
-            reference_chosen,
-            reference_rejected,
-            chosen_tokens: tokens(0),
-            rejected_tokens: tokens(1),
-            unweighted_chosen,
-        };
-        PairScores { log_probs, likelihoods, weights }
-    }
 }
 
 impl Settings {
+    /// What is computed of a pair: the chosen completion, the rejected one, and the gold one if it is learnt.
+    fn completions<'a>(&self, pair: &'a PreferenceExample) -> Vec<&'a [u32]> {
+        let gold = pair.gold.as_deref().filter(|_| self.objective.reads_gold());
+        [&pair.chosen[..], &pair.rejected[..]].into_iter().chain(gold).collect()
+    }
+
     /// What a group is averaged over.
     fn totals(&self, group: &[PreferenceExample]) -> StepTotals {
         let tokens = |pair: &PreferenceExample| {
             let prompt = if self.objective.reads_prompts() { pair.prompt.len() } else { 0 };
+            let gold = pair.gold.as_ref().filter(|_| self.objective.reads_gold());
+            let completion = gold.unwrap_or(&pair.chosen).len();
             // A first token is never predicted.
-            prompt + pair.chosen.len() - usize::from(prompt > 0 || pair.prompt.is_empty())
+            prompt + completion - usize::from(prompt > 0 || pair.prompt.is_empty())
         };
         StepTotals { pairs: group.len(), likelihood_tokens: group.iter().map(tokens).sum() }
     }
-}
-
-impl GivenGradients {
-    /// A number whose gradient with respect to a pass's scores is the given one.
-    fn toward(self, log_probs: &PairLogProbs) -> Tensor<1> {
-        let mut sum = (log_probs.policy_chosen.clone() * self.chosen).sum()
-            + (log_probs.policy_rejected.clone() * self.rejected).sum();
-        if let Some(gradient) = self.unweighted_chosen {
-            sum = sum + (log_probs.chosen_log_likelihood() * gradient).sum();
-        }
-        sum
-    }
-}
-
-/// What stands alternately for chosen and rejected completions, `[2·pairs]`, as two. `[pairs]` each
-fn sides(both: Tensor<1>) -> [Tensor<1>; 2] {
-    let pairs = both.dims()[0] / 2;
-    let both = both.reshape([pairs, 2]);
-    [0, 1].map(|side| both.clone().narrow(1, side, 1).squeeze_dim(1))
 }
 
 impl<M: CausalLm> Step<[PreferenceExample]> for DpoTrainer<M> {
@@ -344,15 +250,18 @@ impl<M: CausalLm> Step<[PreferenceExample]> for DpoTrainer<M> {
     type Error = PreferenceError;
 
     fn step(&mut self, batch: &[PreferenceExample]) -> Result<PreferenceReport, PreferenceError> {
-        let (gradients, measured) = self.accumulate(batch)?;
+        let (gradients, measured, beta) = self.accumulate(batch)?;
         let measured = measured.read();
         if !measured.loss.is_finite() {
             return Err(PreferenceError::NotFinite { loss: measured.loss });
         }
         let update = self.learner.update(gradients)?;
         self.anchor.follow(self.learner.model(), self.learner.made());
-        let tokens =
-            |pair: &PreferenceExample| 2 * pair.prompt.len() + pair.chosen.len() + pair.rejected.len();
+        self.beta = beta;
+        let tokens = |pair: &PreferenceExample| {
+            let completions = self.settings.completions(pair);
+            completions.iter().map(|completion| pair.prompt.len() + completion.len()).sum::<usize>()
+        };
         self.tokens_seen += batch.iter().map(|pair| tokens(pair) as u64).sum::<u64>();
         Ok(measured.report(&self.settings.objective, batch, self.tokens_seen, Some(update)))
     }
@@ -370,12 +279,18 @@ impl<M: CausalLm> Resumable for DpoTrainer<M> {
     fn save(&self, state: &mut State) -> Result<(), StateError> {
         self.learner.save(state)?;
         self.anchor.save(state)?;
+        if let Some(beta) = &self.beta {
+            state.insert("usual_margin", &beta.usual_margin)?;
+        }
         state.insert("tokens_seen", &self.tokens_seen)
     }
 
     fn restore(&mut self, state: &mut State) -> Result<(), StateError> {
         self.learner.restore(state)?;
         self.anchor.restore(state, self.learner.model(), self.learner.made())?;
+        if let Some(beta) = &mut self.beta {
+            beta.usual_margin = state.take("usual_margin")?;
+        }
         self.tokens_seen = state.take("tokens_seen")?;
         Ok(())
     }

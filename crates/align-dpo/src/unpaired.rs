@@ -1,6 +1,7 @@
 //! Learning from single completions that are desirable or not, step by step.
 
 mod evaluate;
+mod exchange;
 mod measure;
 
 use align_model::{
@@ -23,6 +24,7 @@ use crate::{
     reference::{Anchor, Reference},
     report::PreferenceReport,
 };
+pub(crate) use exchange::Exchange;
 use measure::Measured;
 
 /// Makes desirable completions more likely and undesirable ones less: KTO, APO-zero on single completions, BCO.
@@ -44,9 +46,8 @@ struct Settings {
     loss: UnpairedLoss,
     beta: Positive,
     micro_batch_size: usize,
-    group_size: Option<usize>,
+    exchange: Exchange,
     recompute: Recompute,
-    max_length: usize,
     seed: u64,
 }
 
@@ -78,9 +79,8 @@ impl<M: CausalLm> KtoTrainer<M> {
                 loss: config.loss,
                 beta: config.beta,
                 micro_batch_size: config.micro_batch_size.get(),
-                group_size: config.loss_batch_size.map(std::num::NonZeroUsize::get),
+                exchange: Exchange::new(config, learner.model().max_positions()),
                 recompute: config.recompute,
-                max_length: config.max_length.get().min(learner.model().max_positions()),
                 seed: config.seed,
             },
             learner,
@@ -118,10 +118,10 @@ impl<M: CausalLm> KtoTrainer<M> {
         batch: &[UnpairedExample],
     ) -> Result<(GradientsParams, Measured, RunningMean), PreferenceError> {
         self.check(batch)?;
-        let groups: Vec<_> = batch.chunks(self.settings.group_size.unwrap_or(batch.len())).collect();
+        let groups = self.settings.exchange.groups(batch);
         let (mut gradients, mut measured) = (GradientsAccumulator::new(), Measured::default());
         let (mut rewards, mut passes) = (self.rewards, 0);
-        for group in &groups {
+        for group in groups.clone() {
             let parts = group.chunks(self.settings.micro_batch_size).map(|examples| self.part(examples));
             let parts = parts.collect::<Result<Vec<_>, _>>()?;
             let baseline = self.baseline(group, &parts, &mut rewards)?;
@@ -157,11 +157,10 @@ impl<M: CausalLm> KtoTrainer<M> {
     /// Refuses what cannot be trained on.
     fn check(&self, batch: &[UnpairedExample]) -> Result<(), PreferenceError> {
         self.check_each(batch)?;
-        let is_alone = self.settings.group_size.map_or(batch.len(), |size| match batch.len() % size {
-            0 => size,
-            rest => rest,
-        }) == 1;
-        if is_alone && self.settings.loss.baseline() == Some(Baseline::Divergence) {
+        let is_alone = |group: &[UnpairedExample]| group.len() == 1;
+        if self.settings.exchange.groups(batch).any(is_alone)
+            && self.settings.loss.baseline() == Some(Baseline::Divergence)
+        {
             return Err(PreferenceError::LonelyExample);
         }
         Ok(())
@@ -244,27 +243,19 @@ impl<M: CausalLm> KtoTrainer<M> {
         }
     }
 
-    /// The divergence from the reference on each prompt with the completion of the example before it; the first has the
-    /// last one's.
+    /// The divergence from the reference on exchanged completions.
     fn divergence_of_mismatched(
         &self,
         model: &M,
         group: &[UnpairedExample],
     ) -> Result<Tensor<1>, PreferenceError> {
-        let previous = group.iter().cycle().skip(group.len() - 1);
-        let mismatched: Vec<Prompted<'_>> = group
-            .iter()
-            .zip(previous)
-            .map(|(example, previous)| {
-                let limit = self.settings.max_length.max(example.prompt.len() + 2);
-                let limit = limit.min(self.model().max_positions()) - example.prompt.len();
-                let completion = &previous.completion[..previous.completion.len().min(limit)];
-                Prompted { prompt: &example.prompt, completions: vec![completion.into()] }
-            })
-            .collect();
+        let mismatched = self.settings.exchange.within(group);
         let (mut policy, mut reference) = (Vec::new(), Vec::new());
         for items in mismatched.chunks(self.settings.micro_batch_size) {
-            let (layout, of_reference) = self.ask_reference(items)?;
+            let (layout, of_reference) = self.ask_reference(items).map_err(|error| match error {
+                PreferenceError::Missing(_) => PreferenceError::MissingExchanged,
+                other => other,
+            })?;
             policy.push(Self::ask_policy(model, &layout));
             reference.push(of_reference);
         }

@@ -31,6 +31,7 @@ fn pairs() -> Vec<PreferenceExample> {
         prompt: (start..start + 3).collect(),
         chosen: (start + 3..start + 5 + start % 3).collect(),
         rejected: (start + 9..start + 13).collect(),
+        gold: None,
         margin: None,
         slice: Some(if start.is_multiple_of(2) { "even" } else { "odd" }.into()),
     };

@@ -10,6 +10,7 @@
 //! | [`SftRecord::Text`] | `text` |
 //! | [`PromptRecord`] | `prompt` |
 //! | [`PreferenceRecord`] | `chosen`, `rejected`, with `prompt` or without; `margin` if there is one |
+//! | [`TripleRecord`] | the same, and `reference`, a completion to imitate, if there is one |
 //! | [`UnpairedRecord`] | `prompt`, `completion`, `label` |
 //! | [`StepwiseRecord`] | `prompt`, `completions`, `labels` |
 //!
@@ -49,6 +50,7 @@ mod stepwise;
 mod stream;
 mod table;
 mod transcript;
+mod triple;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -73,6 +75,7 @@ pub use source::SkippedRows;
 pub use stepwise::StepwiseRecord;
 pub use stream::{Dataset, RecordStream, read, stream};
 pub use transcript::TranscriptError;
+pub use triple::{GoldCompletion, TripleRecord};
 
 /// A kind of training example that one row of a data file can hold.
 pub trait Record: Sized {

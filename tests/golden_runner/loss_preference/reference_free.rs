@@ -141,3 +141,23 @@ pub fn cpo(options: &Value) -> ReferenceFreeObjective {
         likelihood: Some(likelihood),
     }
 }
+
+/// TRL's options of TPO as an objective.
+pub fn tpo(options: &Value) -> ReferenceFreeObjective {
+    let label_smoothing = smoothing(options);
+    let loss = match options["loss_type"].as_str().unwrap_or("sigmoid") {
+        "sigmoid" => ReferenceFreeLoss::Sigmoid { label_smoothing },
+        "hinge" => ReferenceFreeLoss::Hinge {},
+        "ipo" => ReferenceFreeLoss::Ipo { scale: SequenceScale::Mean },
+        "tpo-l" => {
+            let margin = SimpoMargin::Gamma(weight(options, "tpo_l_gamma", 0.5));
+            ReferenceFreeLoss::Simpo { margin, label_smoothing }
+        }
+        other => panic!("no loss {other}"),
+    };
+    let alpha = weight(options, "tpo_alpha", 1.0);
+    let objective = ReferenceFreeObjective::tpo(positive(options, "beta", 0.01), loss, alpha);
+    // Without it TRL leaves the third completion out.
+    let likelihood = objective.likelihood.filter(|likelihood| likelihood.weight.get() > 0.0);
+    ReferenceFreeObjective { likelihood, ..objective }
+}

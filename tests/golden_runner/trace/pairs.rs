@@ -1,4 +1,4 @@
-//! Traces of `DPOTrainer`, `CPOTrainer` and `ORPOTrainer`.
+//! Traces of `DPOTrainer`, `CPOTrainer`, `ORPOTrainer` and `TPOTrainer`.
 
 use align_dpo::{
     DpoConfig, DpoTrainer, Objective, PairWeighting, Reference, ReferencePolicy,
@@ -12,7 +12,7 @@ use align_model::{
 use serde_json::Value;
 
 use super::{
-    super::loss_preference::{cpo, objective},
+    super::loss_preference::{cpo, objective, tpo},
     Check, GoldenFile, LOSS, METRIC, Start, compare_gradients, number, prompt_and_completion, rows,
 };
 
@@ -24,9 +24,12 @@ pub(super) fn run(trainer: &str, file: &GoldenFile, check: &mut Check) {
     let start = Start::of(file);
     let config = config(trainer, &file.json["config"]);
     let steps = file.json["steps"].as_array().unwrap();
+    let has_gold = config.objective.reads_gold();
     let windows: Vec<Vec<Vec<PreferenceExample>>> = steps
         .iter()
-        .map(|step| step["micro_batches"].as_array().unwrap().iter().map(|m| pairs(&m["inputs"])).collect())
+        .map(|step| {
+            step["micro_batches"].as_array().unwrap().iter().map(|m| pairs(&m["inputs"], has_gold)).collect()
+        })
         .collect();
     let reference = match config.reference_policy() {
         Some(_) => Reference::Model(start.reference()),
@@ -48,8 +51,8 @@ pub(super) fn run(trainer: &str, file: &GoldenFile, check: &mut Check) {
         let report = learner.step(window.concat().as_slice()).unwrap();
         super::compare_step(check, step, &report, |name| match name {
             "learning_rate" | "num_tokens" => Some(LOSS),
-            // These two trainers average over padding as well.
-            "logits/chosen" | "logits/rejected" if trainer != "dpo" => None,
+            // These trainers average over padding as well.
+            "logits/chosen" | "logits/rejected" if !["dpo", "tpo"].contains(&trainer) => None,
             name if OF_TOKENS.contains(&name) => (window.len() == 1).then_some(METRIC),
             _ => Some(METRIC),
         });
@@ -69,6 +72,7 @@ fn config(trainer: &str, json: &Value) -> DpoConfig {
                 let beta = Positive::new(number(&json["beta"]));
                 Objective::ReferenceFree(ReferenceFreeObjective::orpo(beta))
             }
+            "tpo" => Objective::ReferenceFree(tpo(json)),
             _ => Objective::ReferenceFree(cpo(json)),
         },
         length_desensitization: share("ld_alpha").map(|alpha| LengthDesensitization {
@@ -89,27 +93,36 @@ fn config(trainer: &str, json: &Value) -> DpoConfig {
 }
 
 /// A forward pass's pairs, padding taken off.
-fn pairs(inputs: &Value) -> Vec<PreferenceExample> {
-    let sides = if inputs.get("chosen_input_ids").is_some() {
-        ["chosen", "rejected"].map(|side| {
+fn pairs(inputs: &Value, has_gold: bool) -> Vec<PreferenceExample> {
+    let sides: Vec<Vec<(Vec<u32>, Vec<u32>)>> = if inputs.get("chosen_input_ids").is_some() {
+        let side = |side: &str| {
             let of = |name: &str| rows(&inputs[format!("{side}_{name}")]);
             let (tokens, attention, labels) = (of("input_ids"), of("attention_mask"), of("labels"));
             let row = |i: usize| {
                 prompt_and_completion(&tokens[i], &attention[i], |column| labels[i][column] != -100)
             };
-            (0..tokens.len()).map(row).collect::<Vec<_>>()
-        })
+            (0..tokens.len()).map(row).collect()
+        };
+        ["chosen", "rejected"].map(side).into()
     } else {
         let of = |name: &str| rows(&inputs[name]);
         let (tokens, attention, mask) = (of("input_ids"), of("attention_mask"), of("completion_mask"));
         let row = |i: usize| prompt_and_completion(&tokens[i], &attention[i], |column| mask[i][column] != 0);
-        let half = tokens.len() / 2;
-        [(0..half).map(row).collect(), (half..2 * half).map(row).collect()]
+        let all: Vec<_> = (0..tokens.len()).map(row).collect();
+        all.chunks(all.len() / if has_gold { 3 } else { 2 }).map(<[_]>::to_vec).collect()
     };
-    let [chosen, rejected] = sides;
-    let pair = |((prompt, chosen), (other, rejected)): ((Vec<u32>, _), (Vec<u32>, _))| {
-        assert_eq!(prompt, other, "the completions of a pair have one prompt");
-        PreferenceExample { prompt, chosen, rejected, margin: None, slice: None }
+    let pair = |i: usize| {
+        let prompt = sides[0][i].0.clone();
+        assert!(sides.iter().all(|side| side[i].0 == prompt), "the completions of a pair have one prompt");
+        let completion = |side: usize| sides.get(side).map(|side| side[i].1.clone());
+        PreferenceExample {
+            prompt,
+            chosen: completion(0).unwrap(),
+            rejected: completion(1).unwrap(),
+            gold: completion(2),
+            margin: None,
+            slice: None,
+        }
     };
-    chosen.into_iter().zip(rejected).map(pair).collect()
+    (0..sides[0].len()).map(pair).collect()
 }

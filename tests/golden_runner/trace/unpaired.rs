@@ -1,6 +1,6 @@
-//! Traces of `KTOTrainer`.
+//! Traces of `KTOTrainer`, with a reference that is a model and with what it said before.
 
-use align_dpo::{KtoConfig, KtoTrainer, Reference};
+use align_dpo::{KtoConfig, KtoTrainer, Reference, ReferenceLogProbs, ReferencePolicy};
 use align_model::{number::Positive, preference::UnpairedExample, train::Step};
 use serde_json::Value;
 
@@ -11,37 +11,43 @@ use super::{
 
 pub(super) fn run(file: &GoldenFile, check: &mut Check) {
     let start = Start::of(file);
-    let reference = Reference::Model(start.reference());
+    let frozen = start.reference();
     let Start { model, family, .. } = start;
     let config = config(&file.json["config"]);
     let steps = file.json["steps"].as_array().unwrap();
-    let windows: Vec<Vec<Vec<UnpairedExample>>> = steps
+    let windows: Vec<Vec<UnpairedExample>> = steps
         .iter()
         .map(|step| {
-            step["micro_batches"].as_array().unwrap().iter().map(|m| examples(&m["inputs"])).collect()
+            let micro_batches = step["micro_batches"].as_array().unwrap().iter();
+            micro_batches.flat_map(|micro_batch| examples(&micro_batch["inputs"])).collect()
         })
         .collect();
-    let total = number(&file.json["config"]["max_steps"]) as u64;
-    let mut trainer = KtoTrainer::new(model, reference, &config, total).unwrap();
-    let (gradients, _) = trainer.gradients(&windows[0].concat()).unwrap();
-    compare_gradients(
-        check,
-        trainer.model(),
-        gradients,
-        &super::stored_gradients(file),
-        &super::names(family),
-    );
-    for (step, window) in steps.iter().zip(&windows) {
-        check.case();
-        let report = trainer.step(window.concat().as_slice()).unwrap();
-        super::compare_step(check, step, &report, |name| match name {
-            "learning_rate" | "num_tokens" => Some(LOSS),
-            "kl" => Some(METRIC),
-            // TRL averages these over forward passes, whatever their sizes and classes.
-            _ => (window.len() == 1).then_some(METRIC),
-        });
+    let mut known = ReferenceLogProbs::of_unpaired(&frozen, &windows.concat(), config.micro_batch_size);
+    for window in &windows {
+        known.ask_for_step(&frozen, window, &config);
     }
-    super::compare_last(file, check, trainer.model(), family);
+    let precomputed = KtoConfig { reference: ReferencePolicy::Precomputed {}, ..config.clone() };
+    let total = number(&file.json["config"]["max_steps"]) as u64;
+    for (reference, config) in
+        [(Reference::Model(frozen), config), (Reference::Precomputed(known), precomputed)]
+    {
+        let mut trainer = KtoTrainer::new(model.clone(), reference, &config, total).unwrap();
+        let (gradients, _) = trainer.gradients(&windows[0]).unwrap();
+        let stored = super::stored_gradients(file);
+        compare_gradients(check, trainer.model(), gradients, &stored, &super::names(family));
+        for (step, window) in steps.iter().zip(&windows) {
+            check.case();
+            let report = trainer.step(window.as_slice()).unwrap();
+            let passes = step["micro_batches"].as_array().unwrap().len();
+            super::compare_step(check, step, &report, |name| match name {
+                "learning_rate" | "num_tokens" => Some(LOSS),
+                "kl" => Some(METRIC),
+                // TRL averages these over forward passes, whatever their sizes and classes.
+                _ => (passes == 1).then_some(METRIC),
+            });
+        }
+        super::compare_last(file, check, trainer.model(), family);
+    }
 }
 
 fn config(json: &Value) -> KtoConfig {

@@ -1,11 +1,11 @@
-//! Learning from pairs: DPO and its relatives, ORPO, CPO, `SimPO`.
+//! Learning from pairs: DPO and its relatives, ORPO, CPO, `SimPO`, TPO.
 
 use std::num::NonZeroUsize;
 
 use align_dpo::{DpoConfig, DpoTrainer, Objective, ReferenceLogProbs};
 use align_model::{
     causal_lm::TokenBatch,
-    data::PreferenceRecord,
+    data::TripleRecord,
     decoder::Decoder,
     preference::{OnTooLong, PreferenceExample},
     train::Averaged,
@@ -22,7 +22,7 @@ pub(crate) struct Dpo;
 impl Method for Dpo {
     const TITLE: &'static str = "Preference learning from pairs";
     type Config = DpoConfig;
-    type Record = PreferenceRecord;
+    type Record = TripleRecord;
     type Example = PreferenceExample;
     type Row = PreferenceExample;
     type Model = Decoder;
@@ -30,7 +30,10 @@ impl Method for Dpo {
 
     fn tokenize<'a>(config: &'a DpoConfig, texts: Texts<'a>) -> Tokenize<'a, Self> {
         let tokenizers = preference::Tokenizers::new(texts, config.max_length.get(), OnTooLong::Truncate);
-        Box::new(move |located| tokenizers.pair(located))
+        if config.objective.reads_gold() {
+            return Box::new(move |located| tokenizers.tokenized(|tokenizer| tokenizer.triple(located)));
+        }
+        Box::new(move |located| tokenizers.pair(&preference::alone(located, located.record.pair.clone())))
     }
 
     fn rows(_: &DpoConfig, examples: &[PreferenceExample]) -> Vec<PreferenceExample> {
@@ -54,9 +57,11 @@ impl Method for Dpo {
         model: Decoder,
         lesson: Lesson<'_, PreferenceExample>,
     ) -> Result<DpoTrainer<Decoder>> {
-        let ask: preference::AskReference<_> = ReferenceLogProbs::of_pairs;
-        let (policy, asking) = (config.reference_policy(), (ask, config.micro_batch_size));
-        let reference = preference::reference(policy, &model, &lesson, asking)?;
+        let reference = preference::reference(config.reference_policy(), &model, || {
+            let pairs = lesson.examples.concat();
+            let ask = || ReferenceLogProbs::of_pairs(&model, &pairs, config.micro_batch_size);
+            preference::precomputed(&model, lesson.cache, &pairs, ask)
+        })?;
         Ok(DpoTrainer::new(model, reference, config, lesson.steps)?)
     }
 
@@ -76,7 +81,8 @@ impl Method for Dpo {
         };
         let reference =
             config.reference_policy().map(|policy| Fact::new("reference", preference::named(&policy)));
-        std::iter::once(Fact::new("objective", objective)).chain(reference).collect()
+        let beta = config.dynamic_beta.map(|_| Fact::new("beta", "follows the margins"));
+        std::iter::once(Fact::new("objective", objective)).chain(reference).chain(beta).collect()
     }
 }
 

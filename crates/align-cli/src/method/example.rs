@@ -29,6 +29,8 @@ pub(crate) enum Note {
     EmptyCompletion,
     /// It is left out: it is longer than allowed.
     TooLong,
+    /// It is left out: there is no completion to imitate.
+    NoGold,
     /// It is left out: its prompt alone is as long as allowed.
     NothingLeft,
     /// It is left out: its prompt is longer than allowed.
@@ -51,6 +53,9 @@ impl Note {
             Self::WithoutLoss => "samples have no token to learn and are left out".into(),
             Self::IdenticalPair => "pairs prefer a completion to itself and are left out".into(),
             Self::EmptyCompletion => "samples have an empty completion and are left out".into(),
+            Self::NoGold => {
+                "pairs have no `reference` to imitate, of the same form and prompt, and are left out".into()
+            }
             Self::NothingLeft => {
                 format!("prompts leave nothing of {settings}.max_length to a completion and are left out")
             }

@@ -5,13 +5,13 @@ use std::num::NonZeroUsize;
 use align_dpo::{KtoConfig, KtoTrainer, ReferenceLogProbs};
 use align_model::{
     causal_lm::TokenBatch,
-    data::{Located, PreferenceRecord, Record, RecordError, Row, UnpairedRecord},
+    data::{PreferenceRecord, Record, RecordError, Row, UnpairedRecord},
     decoder::Decoder,
     preference::{OnTooLong, UnpairedExample},
     train::Averaged,
 };
 use anyhow::Result;
-use serde_json::Map;
+use serde::Serialize;
 
 use super::{Around, Kit, Lesson, Measured, Method, Plan, Settings, Texts, Tokenize, Tokenized, preference};
 use crate::training::report::Fact;
@@ -48,9 +48,46 @@ impl JudgedRecord {
     }
 }
 
-/// A record in the place of another.
-fn alone(place: &Located<JudgedRecord>, record: UnpairedRecord) -> Located<UnpairedRecord> {
-    Located { source: place.source, path: place.path.clone(), line: place.line, record, extra: Map::new() }
+/// What decides which examples meet in a group, and so which completions are exchanged.
+#[derive(Debug, Serialize)]
+struct Meetings {
+    trained_on: usize,
+    steps: u64,
+    batch_size: NonZeroUsize,
+    loss_batch_size: Option<NonZeroUsize>,
+    max_length: NonZeroUsize,
+    seed: u64,
+}
+
+impl Meetings {
+    fn of(config: &KtoConfig, lesson: &Lesson<'_, UnpairedExample>) -> Self {
+        let &KtoConfig { batch_size, loss_batch_size, max_length, seed, .. } = config;
+        let trained_on = lesson.examples.first().map_or(0, |part| part.len());
+        Self { trained_on, steps: lesson.steps, batch_size, loss_batch_size, max_length, seed }
+    }
+}
+
+/// What a reference says of all examples, and of the completions that are exchanged in each step and in evaluations.
+fn ask_reference(
+    config: &KtoConfig,
+    reference: &Decoder,
+    lesson: &Lesson<'_, UnpairedExample>,
+    examples: &[UnpairedExample],
+) -> ReferenceLogProbs {
+    let mut known = ReferenceLogProbs::of_unpaired(reference, examples, config.micro_batch_size);
+    let Some((train, evaluated)) = lesson.examples.split_first() else { return known };
+    if let Some(order) = &lesson.order {
+        for indices in order.clone().take(usize::try_from(lesson.steps).unwrap_or(usize::MAX)) {
+            let batch: Vec<&UnpairedExample> = indices.into_iter().map(|index| &train[index]).collect();
+            known.ask_for_step(reference, &batch, config);
+        }
+    } else {
+        known.ask_for_step(reference, train, config);
+    }
+    for part in evaluated {
+        known.ask_for_evaluation(reference, part, config);
+    }
+    known
 }
 
 impl Method for Kto {
@@ -66,7 +103,7 @@ impl Method for Kto {
         let tokenizers = preference::Tokenizers::new(texts, config.max_length.get(), OnTooLong::Truncate);
         Box::new(move |located| {
             let all = located.record.judgements().map(|record| {
-                let single = alone(located, record);
+                let single = preference::alone(located, record);
                 tokenizers.tokenized(|tokenizer| tokenizer.single(&single))
             });
             let mut whole = Tokenized { examples: Vec::new(), lengths: Vec::new(), notes: Vec::new() };
@@ -100,9 +137,16 @@ impl Method for Kto {
         model: Decoder,
         lesson: Lesson<'_, UnpairedExample>,
     ) -> Result<KtoTrainer<Decoder>> {
-        let ask: preference::AskReference<_> = ReferenceLogProbs::of_unpaired;
-        let (policy, asking) = (Some(config.reference), (ask, config.micro_batch_size));
-        let reference = preference::reference(policy, &model, &lesson, asking)?;
+        let reference = preference::reference(Some(config.reference), &model, || {
+            let examples = lesson.examples.concat();
+            let ask = || ask_reference(config, &model, &lesson, &examples);
+            if config.exchanges_completions() {
+                let decided_by = (&examples, Meetings::of(config, &lesson));
+                preference::precomputed(&model, lesson.cache, &decided_by, ask)
+            } else {
+                preference::precomputed(&model, lesson.cache, &examples, ask)
+            }
+        })?;
         Ok(KtoTrainer::new(model, reference, config, lesson.steps)?)
     }
 
@@ -113,6 +157,16 @@ impl Method for Kto {
         _: &Kit<'_>,
     ) -> Result<Measured> {
         Ok(preference::measured(&trainer.trainer().evaluate(&trainer.result(), examples)?))
+    }
+
+    fn rows_tried(config: &KtoConfig) -> usize {
+        let of_pass = config.plan().rows_per_pass();
+        if config.exchanges_completions() {
+            // One group, of at least two.
+            of_pass.max(2).min(config.loss_batch_size.map_or(usize::MAX, NonZeroUsize::get))
+        } else {
+            of_pass
+        }
     }
 
     fn facts(config: &KtoConfig) -> Vec<Fact> {

@@ -1,6 +1,6 @@
 //! What the methods that learn from preferences have in common.
 
-use std::num::NonZeroUsize;
+use std::path::Path;
 
 use align_dpo::{CacheKey, Reference, ReferenceLogProbs, ReferencePolicy};
 use align_model::{
@@ -15,9 +15,9 @@ use align_model::{
 };
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::{Around, Example, Learnt, Lesson, Measured, Note, Part, Texts, Tokenized};
+use super::{Around, Example, Learnt, Measured, Note, Part, Texts, Tokenized};
 
 /// Two tokenisers, of which the first cuts nothing: it tells how long records are.
 #[derive(Debug)]
@@ -66,10 +66,16 @@ impl<'a> Tokenizers<'a> {
             LeftOut::Identical => Note::IdenticalPair,
             LeftOut::Empty => Note::EmptyCompletion,
             LeftOut::TooLong => Note::TooLong,
+            LeftOut::NoGold => Note::NoGold,
             LeftOut::NothingLeft => Note::NothingLeft,
         }));
         Ok(Tokenized { examples: example.into_iter().collect(), lengths, notes })
     }
+}
+
+/// A record in the place of another that it is a part of.
+pub(super) fn alone<R, P>(place: &Located<R>, record: P) -> Located<P> {
+    Located { source: place.source, path: place.path.clone(), line: place.line, record, extra: Map::new() }
 }
 
 /// Tokens of a prompt with each of its completions.
@@ -105,9 +111,6 @@ pub(super) fn pass<E: Example>(examples: &[&E]) -> (TokenBatch, usize) {
 /// What precomputed log-probabilities of a reference are kept in.
 const CACHE: &str = "reference.logprobs";
 
-/// Computes what a reference says of so many examples at once.
-pub(super) type AskReference<E> = fn(&Decoder, &[E], NonZeroUsize) -> ReferenceLogProbs;
-
 /// Whether a run file has what a reference needs; `settings` is the name of the table of settings.
 pub(super) fn check_reference(settings: &str, policy: Option<ReferencePolicy>, around: Around) -> Result<()> {
     match policy {
@@ -125,35 +128,35 @@ pub(super) fn check_reference(settings: &str, policy: Option<ReferencePolicy>, a
 }
 
 /// The reference of a run that starts from `model`.
-pub(super) fn reference<E: Example + Serialize>(
+pub(super) fn reference(
     policy: Option<ReferencePolicy>,
     model: &Decoder,
-    lesson: &Lesson<'_, E>,
-    (ask, at_once): (AskReference<E>, NonZeroUsize),
+    precomputed: impl FnOnce() -> Result<ReferenceLogProbs>,
 ) -> Result<Reference<Decoder>> {
     match policy {
         None => Ok(Reference::Nothing),
         Some(ReferencePolicy::AdapterOff {}) => Ok(Reference::Model(model.without_adapter())),
-        Some(ReferencePolicy::Precomputed {}) => {
-            precomputed(model, lesson, |examples| ask(model, examples, at_once)).map(Reference::Precomputed)
-        }
+        Some(ReferencePolicy::Precomputed {}) => precomputed().map(Reference::Precomputed),
         Some(_) => Ok(Reference::Model(model.clone())),
     }
 }
 
-/// What was computed before, if it is of this model and these examples; else it is computed now and kept.
-fn precomputed<E: Example + Serialize>(
+/// What was computed before, if it is of this model and decided by the same; else it is computed now and kept in
+/// `directory`, if there is one.
+pub(super) fn precomputed<D: Serialize + ?Sized>(
     model: &Decoder,
-    lesson: &Lesson<'_, E>,
-    ask: impl FnOnce(&[E]) -> ReferenceLogProbs,
+    directory: Option<&Path>,
+    decided_by: &D,
+    ask: impl FnOnce() -> ReferenceLogProbs,
 ) -> Result<ReferenceLogProbs> {
-    let examples = lesson.examples.concat();
-    let Some(directory) = lesson.cache else { return Ok(ask(&examples)) };
-    let (path, key) = (directory.join(CACHE), CacheKey::new(model, &examples)?);
+    let Some(directory) = directory else { return Ok(ask()) };
+    let (path, key) = (directory.join(CACHE), CacheKey::new(model, decided_by)?);
     if path.exists() {
+        println!("reference   read from {}", path.display());
         return Ok(ReferenceLogProbs::load(&path, &key)?);
     }
-    let known = ask(&examples);
+    println!("reference   computing what it says, to be kept in {}", path.display());
+    let known = ask();
     known.save(&path, &key)?;
     Ok(known)
 }
@@ -192,11 +195,14 @@ impl Example for PreferenceExample {
     const PLURAL: &'static str = "pairs";
 
     fn parts(&self) -> Vec<Part<'_>> {
-        vec![
+        let mut parts = vec![
             Part { name: "prompt", tokens: &self.prompt, learnt: Learnt::None },
             Part { name: "chosen", tokens: &self.chosen, learnt: Learnt::All },
             Part { name: "rejected", tokens: &self.rejected, learnt: Learnt::All },
-        ]
+        ];
+        let gold = self.gold.as_deref();
+        parts.extend(gold.map(|tokens| Part { name: "gold", tokens, learnt: Learnt::All }));
+        parts
     }
 
     fn label(&self) -> Option<String> {

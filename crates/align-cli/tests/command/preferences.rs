@@ -149,6 +149,95 @@ fn references_may_be_switched_off_or_kept_in_a_file() {
 }
 
 #[test]
+fn a_kept_reference_knows_the_completions_that_kto_exchanges() {
+    let place = place();
+    place.align(&run("kto")).succeeded();
+    let kept = format!("{} --set kto.reference={{kind='precomputed'}}", run("kto"));
+    place.align(&format!("{kept} --out kept --dry-run")).succeeded();
+    place.align(&format!("{kept} --out kept")).succeeded();
+    for (one, other) in metrics(&place, "kept").iter().zip(metrics(&place, "kto")) {
+        let names = ["loss", "kl", "eval_loss", "eval_kl"];
+        for name in names.into_iter().filter(|name| other[*name].is_number()) {
+            let (one, other) = (number(one, name), number(&other, name));
+            assert!((one - other).abs() < 1e-5, "{name}: {one} {other}");
+        }
+    }
+    let resumed = place.align(&format!("{kept} --out kept --resume")).succeeded();
+    assert!(resumed.contains("reference   read from kept/reference.logprobs"), "{resumed}");
+    assert!(resumed.contains("was finished after step 12"), "{resumed}");
+
+    // The file in another run's directory: of other batches, and of other weights.
+    let moved = |set: &str, expected: &str| {
+        fs::create_dir_all(place.path("moved")).unwrap();
+        fs::copy(place.path("kept/reference.logprobs"), place.path("moved/reference.logprobs")).unwrap();
+        place.align(&format!("{kept} --out moved --resume {set}")).failed(expected);
+        fs::remove_dir_all(place.path("moved")).unwrap();
+    };
+    moved("--set kto.seed=7", "for `kto`, batches changed");
+    moved("--set model=kto", "computed with other reference weights");
+}
+
+#[test]
+fn kto_is_tried_on_a_whole_group() {
+    let place = place();
+    for set in [
+        "kto.micro_batch_size=1",
+        "kto.batch_size=6 --set kto.micro_batch_size=4 --set kto.loss_batch_size=3",
+    ] {
+        for reference in ["frozen", "precomputed"] {
+            let reference = format!("--set kto.reference={{kind='{reference}'}}");
+            let said = place.align(&format!("{} --set {set} {reference} --dry-run", run("kto"))).succeeded();
+            assert!(said.contains("time        about "), "{said}");
+        }
+    }
+}
+
+#[test]
+fn beta_may_follow_the_margins() {
+    let place = place();
+    let dynamic = format!("{} --set dpo.dynamic_beta={{sensitivity=0.3}}", run("dpo"));
+    place.align(&dynamic).succeeded();
+    let result = || (fs::read(place.path("dpo/model.safetensors")).unwrap(), place.read("dpo/metrics.jsonl"));
+    let straight = result();
+    let betas: Vec<f64> = metrics(&place, "dpo")[1..].iter().map(|line| number(line, "beta")).collect();
+    assert!((betas[0] - 0.5).abs() < 1e-5, "the first margins are 0: {betas:?}");
+    assert!((betas[11] - 0.5).abs() > 1e-3, "{betas:?}");
+    for step in [8, 12] {
+        fs::remove_dir_all(place.path(&format!("dpo/checkpoint-{step:06}"))).unwrap();
+    }
+    place.align(&format!("{dynamic} --resume")).succeeded();
+    assert!(result() == straight);
+    place
+        .align(&format!(
+            "{dynamic} --out free --set dpo.objective={{kind='reference_free',beta=1.0,loss={{kind='orpo'}}}}"
+        ))
+        .failed("`dynamic_beta` has no meaning");
+}
+
+#[test]
+fn a_third_completion_is_imitated() {
+    let place = place();
+    let triple = |animal: &str| {
+        let (prompt, gold) = (format!("what is a {animal}"), format!(" a {animal} is an animal"));
+        let row = json!({ "prompt": prompt, "chosen": format!(" a {animal}"), "rejected": " it is", "reference": gold });
+        format!("{row}\n")
+    };
+    place.write("triples.jsonl", &(["cat", "dog", "cow"].map(triple).concat() + &pair("cow", "dog")));
+    let objective =
+        "{kind='reference_free',beta=0.1,loss={kind='sigmoid'},likelihood={weight=1.0,of='gold'}}";
+    let tpo = format!("{} --set dpo.objective={objective} --set data.train=triples.jsonl", run("dpo"));
+    place.write("evaluation.jsonl", &triple("cow"));
+    let said = place.align(&format!("{tpo} --dry-run")).succeeded();
+    assert!(said.contains("gold, 6 tokens\n    ⟦a cat is an animal <end>⟧"), "{said}");
+    assert!(said.contains("1 pairs have no `reference` to imitate"), "{said}");
+    assert!(said.contains("(triples.jsonl:4)"), "{said}");
+    place.align(&tpo).succeeded();
+    let lines = metrics(&place, "dpo");
+    assert!(number(&lines[12], "nll_loss") < 0.5 * number(&lines[1], "nll_loss"), "{:?}", lines[12]);
+    place.align(&format!("{tpo} --out none --set data.train=pairs.jsonl")).failed("reference");
+}
+
+#[test]
 fn each_source_is_measured_by_itself() {
     let place = place();
     place.write("more.jsonl", &pair("dog", "cow"));

@@ -182,6 +182,14 @@ impl ReferenceFreeObjective {
         Self { beta, loss, reward: ImplicitReward::default(), likelihood: None }
     }
 
+    /// TPO ([arXiv:2405.16681](https://arxiv.org/abs/2405.16681)): the likelihood of a third completion, so many times, beside
+    /// a loss of pairs; TPO-L is that of [`ReferenceFreeLoss::Simpo`].
+    #[must_use]
+    pub fn tpo(beta: Positive, loss: ReferenceFreeLoss, weight: NonNegative) -> Self {
+        let likelihood = Likelihood { weight, of: LikelihoodOf::Gold, mean: LikelihoodMean::default() };
+        Self { beta, loss, reward: ImplicitReward::default(), likelihood: Some(likelihood) }
+    }
+
     /// What `pairs` add to the loss of their step; the shares of a step's batches add up to its loss, whatever the batches.
     ///
     /// `texts` are what [`LikelihoodOf`] names, and not looked at without a [`Likelihood`];

@@ -79,6 +79,31 @@ impl DynamicBeta {
     }
 }
 
+/// How β follows the margins of batches, beside a β₀ that stands elsewhere: the settings of a [`DynamicBeta`]. Unless
+/// given, they are those of the authors' example.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DynamicBetaConfig {
+    /// How much β changes per unit of margin: 0.6 unless given. 0 leaves it as it is.
+    pub sensitivity: NonNegative,
+    /// How slowly the usual margin moves: 0.9 unless given.
+    pub momentum: PositiveUnit,
+}
+
+impl DynamicBetaConfig {
+    /// A β that has seen no batch.
+    #[must_use]
+    pub fn around(self, base: Positive) -> DynamicBeta {
+        DynamicBeta::new(base, self.sensitivity, self.momentum)
+    }
+}
+
+impl Default for DynamicBetaConfig {
+    fn default() -> Self {
+        Self { sensitivity: NonNegative::new(0.6), momentum: PositiveUnit::new(0.9) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

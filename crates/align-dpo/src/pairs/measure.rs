@@ -20,6 +20,8 @@ use crate::{
 pub(super) struct Measured {
     /// Shares of the step's loss. `[1]` each
     pub(super) losses: Vec<Tensor<1>>,
+    /// Of each group β and the usual margin after it, where β follows the margins.
+    pub(super) betas: Vec<[f64; 2]>,
     /// Of each pass: what its pairs have, then what its tokens have. `[5·pairs + 3·targets]`
     passes: Vec<Tensor<1>>,
     layouts: Vec<PassLayout>,
@@ -28,6 +30,7 @@ pub(super) struct Measured {
 /// Where a pass's completions lie among its targets.
 #[derive(Debug)]
 struct PassLayout {
+    pairs: usize,
     completions: Vec<Range<usize>>,
     targets: usize,
 }
@@ -35,9 +38,10 @@ struct PassLayout {
 /// Measurements on the host.
 pub(super) struct Read {
     pub(super) loss: f64,
+    betas: Vec<[f64; 2]>,
     pairs: Vec<Pair>,
-    /// Sums over the tokens of all chosen, and of all rejected completions.
-    tokens: [TokenSums; 2],
+    /// Sums over the tokens of all chosen, of all rejected and of all gold completions.
+    tokens: [TokenSums; 3],
 }
 
 /// What one pair measured, its chosen completion first.
@@ -72,7 +76,8 @@ impl Measured {
         ];
         self.passes.push(Tensor::cat(parts.map(|part| plain(part.clone())).to_vec(), 0));
         let (completions, targets) = (layout.completions.clone(), layout.targets.len());
-        self.layouts.push(PassLayout { completions, targets });
+        let [pairs] = log_probs.policy_chosen.dims();
+        self.layouts.push(PassLayout { pairs, completions, targets });
     }
 
     /// Reads everything from the device.
@@ -82,22 +87,23 @@ impl Measured {
         let values: Vec<f64> = Tensor::cat(all, 0).into_data().iter::<f64>().collect();
         let (of_losses, mut rest) = values.split_at(losses);
         let loss = of_losses.iter().sum();
-        let mut read = Read { loss, pairs: Vec::new(), tokens: [TokenSums::default(); 2] };
-        for PassLayout { completions, targets } in self.layouts {
-            let count = completions.len() / 2;
+        let tokens = [TokenSums::default(); 3];
+        let mut read = Read { loss, betas: self.betas, pairs: Vec::new(), tokens };
+        for PassLayout { pairs: count, completions, targets } in self.layouts {
+            let of_pair = completions.len() / count;
             let (of_pairs, of_tokens) = rest.split_at(5 * count);
             read.pairs.extend((0..count).map(|pair| {
                 let at = |field: usize| of_pairs[field * count + pair];
                 Pair {
                     policy: [at(0), at(1)],
                     reference: [at(2), at(3)],
-                    lengths: [0, 1].map(|side| completions[2 * pair + side].len() as f64),
+                    lengths: [0, 1].map(|side| completions[of_pair * pair + side].len() as f64),
                     likelihood: at(4),
                 }
             }));
             for (row, range) in completions.iter().enumerate() {
                 let sum = |field: usize| of_tokens[field * targets..][range.clone()].iter().sum::<f64>();
-                let sums = &mut read.tokens[row % 2];
+                let sums = &mut read.tokens[row % of_pair];
                 sums.count += range.len() as f64;
                 sums.entropy += sum(0);
                 sums.logits += sum(1);
@@ -123,13 +129,14 @@ impl Read {
         let margin = |pair: &Pair| reward(pair, 0) - reward(pair, 1);
         let is_right = |pair: &Pair| f64::from(u8::from(reward(pair, 0) > reward(pair, 1)));
         let over = |value: &dyn Fn(&Pair) -> f64| mean(self.pairs.iter().map(value)).unwrap_or_default();
-        let [chosen, rejected] = self.tokens;
+        let [chosen, rejected, gold] = self.tokens;
+        let tokens = chosen.count + rejected.count + gold.count;
         let mut metrics = vec![("loss", self.loss)];
         if let Some(Update { learning_rate, grad_norm }) = update {
             metrics.extend([("grad_norm", grad_norm), ("learning_rate", learning_rate)]);
         }
         metrics.extend([
-            ("entropy", (chosen.entropy + rejected.entropy) / (chosen.count + rejected.count)),
+            ("entropy", (chosen.entropy + rejected.entropy + gold.entropy) / tokens),
             ("mean_token_accuracy", chosen.correct / chosen.count),
             ("num_tokens", num_tokens as f64),
             ("rewards/chosen", over(&|pair| reward(pair, 0))),
@@ -142,6 +149,10 @@ impl Read {
             ("logits/rejected", rejected.logits / rejected.count),
         ]);
         metrics.extend(self.of_likelihood(objective, batch));
+        if let Some(&[_, usual_margin]) = self.betas.last() {
+            metrics.extend(mean(self.betas.iter().map(|&[beta, _]| beta)).map(|beta| ("beta", beta)));
+            metrics.push(("usual_margin", usual_margin));
+        }
         if objective.is_orpo() {
             let odds = |pair: &Pair| log_odds(logp(pair, 0)) - log_odds(logp(pair, 1));
             metrics.push(("log_odds_ratio", over(&|pair| log_sigmoid(odds(pair)))));
@@ -175,7 +186,9 @@ impl Read {
         let of_prompts: usize = batch.iter().map(|pair| pair.prompt.len().saturating_sub(1)).sum();
         let of_prompts = if objective.reads_prompts() { of_prompts as f64 } else { 0.0 };
         let sum: f64 = self.pairs.iter().map(|pair| pair.likelihood).sum();
-        is_minimised.then(|| ("nll_loss", -sum / (self.tokens[0].count + of_prompts)))
+        let [chosen, _, gold] = self.tokens;
+        let tokens = if objective.reads_gold() { gold.count } else { chosen.count + of_prompts };
+        is_minimised.then(|| ("nll_loss", -sum / tokens))
     }
 }
 

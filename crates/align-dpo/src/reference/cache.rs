@@ -24,7 +24,7 @@ const FORMAT: u32 = 1;
 pub struct CacheKey {
     /// The reference: names, shapes and bits of its parameters.
     pub reference: Fingerprint,
-    /// The examples, as tokens.
+    /// What it was asked about: the examples, as tokens, and what else decides it.
     pub examples: Fingerprint,
 }
 
@@ -66,7 +66,7 @@ pub enum CacheError {
     },
     /// The log-probabilities are of other examples.
     #[error(
-        "{} was computed of other examples ({found}, these are {expected}): data, template, tokenizer or `max_length` changed; delete it to compute it anew",
+        "{} was computed of other examples ({found}, these are {expected}): data, template, tokenizer, `max_length` or, for `kto`, batches changed; delete it to compute it anew",
         path.display()
     )]
     OtherExamples {
@@ -95,11 +95,12 @@ struct Header {
 }
 
 impl CacheKey {
-    /// The key of what this reference says of these examples.
+    /// The key of what this reference says of these examples. Where it depends on more, as it does on batches where
+    /// completions are exchanged, `examples` is everything that it depends on.
     ///
     /// # Errors
     /// If the weights cannot be read.
-    pub fn new<M: CausalLm, E: Serialize>(reference: &M, examples: &[E]) -> Result<Self, CacheError> {
+    pub fn new<M: CausalLm, E: Serialize + ?Sized>(reference: &M, examples: &E) -> Result<Self, CacheError> {
         Ok(Self { reference: fingerprint_of(reference)?, examples: Fingerprint::of_json(examples)? })
     }
 }

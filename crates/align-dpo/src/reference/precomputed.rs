@@ -10,6 +10,8 @@ use align_model::{
 use burn::tensor::{Device, Tensor};
 use sha2::{Digest, Sha256};
 
+use crate::{config::KtoConfig, unpaired::Exchange};
+
 /// Log-probabilities of completions' tokens under a reference policy, found by prompt and completion.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ReferenceLogProbs {
@@ -43,7 +45,9 @@ impl ReferenceLogProbs {
             prompt: &example.prompt,
             completions: vec![(&example.chosen).into(), (&example.rejected).into()],
         });
-        Self::compute(reference, &items.collect::<Vec<_>>(), micro_batch_size)
+        let mut known = Self::default();
+        known.ask(reference, items.collect(), micro_batch_size);
+        known
     }
 
     /// Asks `reference` about all completions of judged examples, so many examples in a forward pass.
@@ -57,7 +61,43 @@ impl ReferenceLogProbs {
             prompt: &example.prompt,
             completions: vec![(&example.completion).into()],
         });
-        Self::compute(reference, &items.collect::<Vec<_>>(), micro_batch_size)
+        let mut known = Self::default();
+        known.ask(reference, items.collect(), micro_batch_size);
+        known
+    }
+
+    /// Asks `reference` also about the completions that [`KtoTrainer`](crate::KtoTrainer) exchanges in a step over this
+    /// batch, where its loss [does so](KtoConfig::exchanges_completions). Which these are depends on the examples that meet:
+    /// ask for every batch of the run, in its order. TRL's `reference_KL_logps`.
+    ///
+    /// # Panics
+    /// If a prompt is as long as the reference's context.
+    pub fn ask_for_step<M: CausalLm, E: AsRef<UnpairedExample>>(
+        &mut self,
+        reference: &M,
+        batch: &[E],
+        config: &KtoConfig,
+    ) {
+        for group in Exchange::new(config, reference.max_positions()).groups(batch) {
+            self.ask_for_evaluation(reference, group, config);
+        }
+    }
+
+    /// Asks `reference` also about the completions that [`KtoTrainer::evaluate`](crate::KtoTrainer::evaluate) exchanges
+    /// among these examples, where its loss [does so](KtoConfig::exchanges_completions).
+    ///
+    /// # Panics
+    /// If a prompt is as long as the reference's context.
+    pub fn ask_for_evaluation<M: CausalLm, E: AsRef<UnpairedExample>>(
+        &mut self,
+        reference: &M,
+        examples: &[E],
+        config: &KtoConfig,
+    ) {
+        if config.exchanges_completions() {
+            let exchanged = Exchange::new(config, reference.max_positions()).within(examples);
+            self.ask(reference, exchanged, config.micro_batch_size);
+        }
     }
 
     /// How many completions are known.
@@ -72,8 +112,16 @@ impl ReferenceLogProbs {
         self.of_completions.is_empty()
     }
 
-    fn compute<M: CausalLm>(reference: &M, items: &[Prompted<'_>], micro_batch_size: NonZeroUsize) -> Self {
-        let mut known = Self::default();
+    /// Asks about what is not known yet.
+    fn ask<M: CausalLm>(
+        &mut self,
+        reference: &M,
+        mut items: Vec<Prompted<'_>>,
+        micro_batch_size: NonZeroUsize,
+    ) {
+        items.retain(|item| {
+            !keys(std::slice::from_ref(item)).all(|key| self.of_completions.contains_key(&key))
+        });
         for items in items.chunks(micro_batch_size.get()) {
             let layout = CompletionLayout::new(
                 items,
@@ -82,10 +130,9 @@ impl ReferenceLogProbs {
             let values = token_log_probs(reference, &layout.batch, &layout.targets).values;
             let values: Vec<f32> = values.into_data().iter::<f32>().collect();
             for (range, key) in layout.completions.iter().zip(keys(items)) {
-                known.of_completions.insert(key, values[range.clone()].to_vec());
+                self.of_completions.insert(key, values[range.clone()].to_vec());
             }
         }
-        known
     }
 
     /// What is known of the items' completions. `[targets]`

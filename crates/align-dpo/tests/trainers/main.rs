@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests stop at what they did not expect")]
 
+mod beta;
 mod online;
 mod pairs;
 mod references;
 mod settings;
+mod triples;
 mod unpaired;
 mod world;

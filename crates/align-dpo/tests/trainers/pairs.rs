@@ -3,8 +3,8 @@
 use align_dpo::{
     DpoConfig, DpoTrainer, Objective, PairWeighting, PreferenceError, Reference, ReferencePolicy,
     loss::{
-        Desensitized, LengthDesensitization, LikelihoodMean, PairLoss, PairObjective, ReferenceFreeObjective,
-        SequenceScale, SimpoMargin,
+        Desensitized, LengthDesensitization, LikelihoodMean, PairLoss, PairObjective, ReferenceFreeLoss,
+        ReferenceFreeObjective, SequenceScale, SimpoMargin,
     },
 };
 use align_model::{
@@ -17,7 +17,9 @@ use align_model::{
 use burn::module::Module;
 use proptest::prelude::*;
 
-use crate::world::{Separate, assert_close, assert_same_report, config, flat, hand_over, load, pairs};
+use crate::world::{
+    Separate, assert_close, assert_same_report, config, flat, hand_over, load, pairs, reference, under_way,
+};
 
 fn of(losses: &[PairLoss]) -> Objective {
     let losses = losses.iter().map(|&loss| loss.into()).collect();
@@ -28,24 +30,11 @@ fn sft() -> PairLoss {
     PairLoss::Sft { mean: LikelihoodMean::Tokens }
 }
 
-fn reference<M: CausalLm>(model: &M, config: &DpoConfig) -> Reference<M> {
-    config.reference_policy().map_or(Reference::Nothing, |_| Reference::Model(model.valid()))
-}
-
-/// A trainer a few steps away from its reference.
-fn under_way(config: &DpoConfig) -> DpoTrainer<align_model::decoder::Decoder> {
-    let model = load();
-    let reference = reference(&model, config);
-    let mut trainer = DpoTrainer::new(model, reference, config, 8).unwrap();
-    for _ in 0..2 {
-        trainer.step(pairs(4).as_slice()).unwrap();
-    }
-    trainer
-}
-
 fn objectives() -> Vec<(&'static str, Objective)> {
     let none = ProperFraction::new(0.0);
     let margin = SimpoMargin::Gamma(NonNegative::new(0.5));
+    let cpo = ReferenceFreeLoss::Sigmoid { label_smoothing: none };
+    let tpo = ReferenceFreeObjective::tpo(Positive::new(0.1), cpo, NonNegative::new(1.0));
     vec![
         ("sigmoid", of(&[PairLoss::default()])),
         ("mpo", of(&[PairLoss::default(), PairLoss::BcoPair {}, sft()])),
@@ -53,6 +42,7 @@ fn objectives() -> Vec<(&'static str, Objective)> {
         ("aot", of(&[PairLoss::Aot { label_smoothing: none }, sft()])),
         ("aot_unpaired", of(&[PairLoss::AotUnpaired { label_smoothing: none }])),
         ("orpo", Objective::ReferenceFree(ReferenceFreeObjective::orpo(Positive::new(0.1)))),
+        ("tpo", Objective::ReferenceFree(tpo)),
         ("simpo", Objective::ReferenceFree(ReferenceFreeObjective::simpo(Positive::new(2.0), margin))),
     ]
 }

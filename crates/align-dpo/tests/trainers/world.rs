@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use align_dpo::{DpoConfig, KtoConfig, Objective, PreferenceReport};
+use align_dpo::{DpoConfig, DpoTrainer, KtoConfig, Objective, PreferenceReport, Reference};
 use align_model::{
     causal_lm::{CausalLm, HiddenPass, LogitsPass, PassOptions, TokenBatch},
     checkpoint::{Resumable, State},
@@ -10,7 +10,7 @@ use align_model::{
     number::Positive,
     preference::{PreferenceExample, UnpairedExample},
     pretrained::Checkpoint,
-    train::{Report, Schedule, Span, UpdateConfig},
+    train::{Report, Schedule, Span, Step, UpdateConfig},
 };
 use burn::{
     module::{Module, ModuleVisitor, Param},
@@ -79,6 +79,7 @@ pub(crate) fn pairs(count: u32) -> Vec<PreferenceExample> {
         prompt: tokens(i, 3 + i * 2),
         chosen: tokens(i + 50, 2 + i * 3 % 7),
         rejected: tokens(i + 90, 5 + i * 5 % 6),
+        gold: Some(tokens(i + 130, 3 + i * 2 % 5)),
         margin: None,
         slice: Some(if i.is_multiple_of(2) { "even" } else { "odd" }.into()),
     };
@@ -113,6 +114,22 @@ pub(crate) fn config(objective: Objective, micro_batch_size: usize) -> DpoConfig
 pub(crate) fn kto(micro_batch_size: usize) -> KtoConfig {
     let micro_batch_size = micro_batch_size.try_into().unwrap();
     KtoConfig { micro_batch_size, update: update(1e-3), ..KtoConfig::default() }
+}
+
+/// A model that is its own reference, or has none where none is needed.
+pub(crate) fn reference<M: CausalLm>(model: &M, config: &DpoConfig) -> Reference<M> {
+    config.reference_policy().map_or(Reference::Nothing, |_| Reference::Model(model.valid()))
+}
+
+/// A trainer a few steps away from its reference.
+pub(crate) fn under_way(config: &DpoConfig) -> DpoTrainer<Decoder> {
+    let model = load();
+    let reference = reference(&model, config);
+    let mut trainer = DpoTrainer::new(model, reference, config, 8).unwrap();
+    for _ in 0..2 {
+        trainer.step(pairs(4).as_slice()).unwrap();
+    }
+    trainer
 }
 
 /// Every gradient, in the order of the parameters.

@@ -97,6 +97,15 @@ impl Row {
         }
     }
 
+    /// Takes a column that is a list of messages, and leaves anything else where it is.
+    pub fn take_messages_if_any(&mut self, column: &'static str) -> Option<Vec<Message>> {
+        self.check(column).ok()?;
+        let Value::Array(list) = self.columns.get(column)? else { return None };
+        let messages = parse_messages(column, list.clone()).ok()?;
+        self.columns.shift_remove(column);
+        Some(messages)
+    }
+
     /// Takes a column that is a list, or a string that spells one in JSON; `None` if the row does not have it.
     ///
     /// # Errors

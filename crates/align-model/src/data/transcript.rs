@@ -57,7 +57,7 @@ const HUMAN: &str = "Human:";
 const ASSISTANT: &str = "Assistant:";
 
 /// Columns in which a conversation, or how it goes on, can stand.
-const COLUMNS: [&str; 5] = ["messages", "prompt", "completion", "chosen", "rejected"];
+const COLUMNS: [&str; 6] = ["messages", "prompt", "completion", "chosen", "rejected", "reference"];
 
 impl Transcript {
     /// Turns the conversations of a row into lists of messages. Returns why that failed, by column: it matters only if a

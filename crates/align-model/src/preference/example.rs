@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// A prompt and two completions of it, of which the first is preferred.
+/// A prompt and two completions of it, of which the first is preferred; for TPO a third one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PreferenceExample {
     /// The prompt, tokenised alone; both completions go on from it.
@@ -11,6 +11,9 @@ pub struct PreferenceExample {
     pub chosen: Vec<u32>,
     /// The worse one.
     pub rejected: Vec<u32>,
+    /// One to imitate, where a third one is learnt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gold: Option<Vec<u32>>,
     /// By how much the first is better, where the data say so.
     pub margin: Option<f32>,
     /// Part of the data that the pair belongs to, where measurements are wanted for each.
@@ -31,7 +34,7 @@ pub struct UnpairedExample {
 }
 
 impl PreferenceExample {
-    /// Tokens of the longer of the two sequences.
+    /// Tokens of the longer of the two sequences that are compared.
     #[must_use]
     pub fn longest(&self) -> usize {
         self.prompt.len() + self.chosen.len().max(self.rejected.len())
@@ -40,7 +43,7 @@ impl PreferenceExample {
     /// The same preference as one desirable and one undesirable completion.
     #[must_use]
     pub fn unpair(self) -> [UnpairedExample; 2] {
-        let Self { prompt, chosen, rejected, margin: _, slice } = self;
+        let Self { prompt, chosen, rejected, gold: _, margin: _, slice } = self;
         [
             UnpairedExample {
                 prompt: prompt.clone(),

@@ -67,6 +67,7 @@ fn texts_are_ended_and_the_prompt_is_tokenised_once() {
         prompt: vec![0, 5, 6],
         chosen: vec![7, 1],
         rejected: vec![5, 5, 1],
+        gold: None,
         margin: Some(1.5),
         slice: Some("first".into()),
     };
@@ -154,4 +155,26 @@ fn a_conversation_without_a_template_says_where_it_stands() {
     };
     let error = plain.pair(&located(&row)).unwrap_err();
     assert_eq!(error.to_string(), "data.jsonl:7");
+}
+
+#[test]
+fn a_third_completion_is_tokenised_as_the_others_are() {
+    let triple =
+        |row: Value| with(6, OnTooLong::Truncate, |tokenizer| tokenizer.triple(&located(&row)).unwrap());
+    let whole = triple(json!({"prompt": "a", "chosen": " b", "rejected": " c", "reference": " b c a b c a"}));
+    assert!(whole.is_truncated);
+    let example = whole.example.unwrap();
+    assert_eq!(example.prompt, [0, 5]);
+    assert_eq!(example.chosen, [6, 1]);
+    assert_eq!(example.gold, Some(vec![6, 7, 5, 6]));
+    let message = |role: &str, content: &str| json!({"role": role, "content": content});
+    let chat = triple(json!({
+        "prompt": [message("user", "a")], "chosen": [message("assistant", "b")],
+        "rejected": [message("assistant", "c")], "reference": [message("assistant", "a")],
+    }));
+    assert_eq!(chat.example.unwrap().gold.unwrap()[0], 5);
+    let without = triple(json!({"prompt": "a", "chosen": " b", "rejected": " c"}));
+    assert_eq!(without.example, Err(LeftOut::NoGold));
+    let empty = triple(json!({"prompt": "a", "chosen": " b", "rejected": " c", "reference": " "}));
+    assert_eq!(empty.example, Err(LeftOut::Empty));
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{PreferenceExample, UnpairedExample};
 use crate::{
     chat::{ChatTemplates, Message},
-    data::{Located, PreferenceRecord, TemplateColumns, UnpairedRecord},
+    data::{GoldCompletion, Located, PreferenceRecord, TemplateColumns, TripleRecord, UnpairedRecord},
     sft::{LossOn, SftRecordError, SftTokenizer, Truncation},
     tokenizer::{SpecialTokens, Tokenizer},
 };
@@ -58,6 +58,8 @@ pub struct PreferenceSamples<E> {
     pub empty: usize,
     /// Examples left out because they are longer than allowed.
     pub too_long: usize,
+    /// Pairs left out because they have no third completion, which is to be imitated.
+    pub without_gold: usize,
     /// Examples left out because the prompt alone fills the allowed length.
     pub nothing_left: usize,
 }
@@ -72,6 +74,8 @@ pub enum LeftOut {
     Empty,
     /// It is longer than allowed and [`OnTooLong::LeaveOut`] was asked for.
     TooLong,
+    /// There is no third completion, which is to be imitated.
+    NoGold,
     /// The prompt alone fills the allowed length, and no token of a completion is left.
     NothingLeft,
 }
@@ -109,6 +113,7 @@ impl<E> Default for PreferenceSamples<E> {
             identical: 0,
             empty: 0,
             too_long: 0,
+            without_gold: 0,
             nothing_left: 0,
         }
     }
@@ -124,6 +129,7 @@ impl<E> PreferenceSamples<E> {
             Err(LeftOut::Identical) => self.identical += 1,
             Err(LeftOut::Empty) => self.empty += 1,
             Err(LeftOut::TooLong) => self.too_long += 1,
+            Err(LeftOut::NoGold) => self.without_gold += 1,
             Err(LeftOut::NothingLeft) => self.nothing_left += 1,
         }
     }
@@ -131,7 +137,7 @@ impl<E> PreferenceSamples<E> {
     /// Records that became no example.
     #[must_use]
     pub fn left_out(&self) -> usize {
-        self.identical + self.empty + self.too_long + self.nothing_left
+        self.identical + self.empty + self.too_long + self.without_gold + self.nothing_left
     }
 }
 
@@ -177,7 +183,48 @@ impl PreferenceTokenizer<'_> {
             if chosen == rejected {
                 return Err(LeftOut::Identical);
             }
-            Ok(PreferenceExample { prompt, chosen, rejected, margin, slice })
+            Ok(PreferenceExample { prompt, chosen, rejected, gold: None, margin, slice })
+        }))
+    }
+
+    /// Turns one record of a pair with a third completion, which is to be imitated, into an example.
+    ///
+    /// # Errors
+    /// If it cannot be: says where it stands and why.
+    pub fn triple(
+        &self,
+        located: &Located<TripleRecord>,
+    ) -> Result<PreferenceOutcome<PreferenceExample>, PreferenceDataError> {
+        let TripleRecord { pair, gold } = &located.record;
+        let (margin, is_empty, tokenised) = match (pair, gold) {
+            (
+                PreferenceRecord::Text { prompt, chosen, rejected, margin },
+                Some(GoldCompletion::Text(gold)),
+            ) => (
+                *margin,
+                [chosen, rejected, gold].iter().any(|text| text.trim().is_empty()),
+                self.texts(prompt, &[chosen, rejected, gold]),
+            ),
+            (
+                PreferenceRecord::Chat { prompt, chosen, rejected, margin, template },
+                Some(GoldCompletion::Chat(gold)),
+            ) => (
+                *margin,
+                [chosen, rejected, gold].iter().any(|messages| says_nothing(messages)),
+                self.conversations(prompt, &[chosen, rejected, gold], template),
+            ),
+            _ => {
+                let example = Err(LeftOut::NoGold);
+                return Ok(PreferenceOutcome { example, is_truncated: false, is_uneven: false });
+            }
+        };
+        let tokenised = tokenised.map_err(|source| at(located, source))?;
+        let slice = self.slice(located.source);
+        Ok(self.outcome(is_empty, tokenised, |prompt, [chosen, rejected, gold]| {
+            if chosen == rejected {
+                return Err(LeftOut::Identical);
+            }
+            Ok(PreferenceExample { prompt, chosen, rejected, gold: Some(gold), margin, slice })
         }))
     }
 

@@ -113,6 +113,7 @@ pub(crate) fn pairs() -> Vec<PreferenceExample> {
             prompt: tokens(3 + 2 * i, i),
             chosen: [tokens(1 + i, i + 5), vec![4 + 2 * i as u32]].concat(),
             rejected: [tokens(4 - i, i + 9), vec![5 + 2 * i as u32]].concat(),
+            gold: None,
             margin: Some(0.25 * i as f32),
             slice: Some(if i < 3 { "helpful".into() } else { "harmless".into() }),
         })

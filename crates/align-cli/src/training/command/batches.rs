@@ -57,9 +57,14 @@ impl<R: Clone> Rows<R> {
         Self { rows: M::rows(config, &data.examples), places }
     }
 
+    /// The order in which they are seen.
+    pub(super) fn order(&self, batch_size: usize, seed: u64) -> ShuffledBatches {
+        ShuffledBatches::new(self.rows.len(), batch_size, seed)
+    }
+
     /// Batch after batch, without end.
     pub(super) fn batches(&self, batch_size: usize, seed: u64) -> RowBatches<'_, R> {
-        RowBatches { rows: self, order: ShuffledBatches::new(self.rows.len(), batch_size, seed) }
+        RowBatches { rows: self, order: self.order(batch_size, seed) }
     }
 }
 

@@ -92,9 +92,10 @@ fn forecast<M: Method>(prepared: &Prepared<M>, depth: Depth, findings: &mut Find
         Ok(())
     };
     let fits = findings.keep(fits).is_some();
-    let seen = plan.rows_per_pass().min(prepared.train.examples.len());
+    let tried = M::rows_tried(&run.method);
+    let seen = tried.min(prepared.train.examples.len());
     let examples = &prepared.train.examples[..seen];
-    let lesson = Lesson { steps: *steps, examples: &[examples], cache: None, kit };
+    let lesson = Lesson { steps: *steps, examples: &[examples], order: None, cache: None, kit };
     let saved_bytes = saved_bytes(prepared, model.decoder());
     let Some(trainer) = findings.keep(M::trainer(&run.method, model, lesson)) else { return };
     if depth == Depth::Full && fits {
@@ -115,10 +116,10 @@ fn forecast<M: Method>(prepared: &Prepared<M>, depth: Depth, findings: &mut Find
     if depth == Depth::Fast || !fits {
         return;
     }
-    let few = &rows.rows[..plan.rows_per_pass().min(rows.rows.len())];
+    let few = &rows.rows[..tried.min(rows.rows.len())];
     let seconds = findings.keep(seconds_of_steps::<_, [M::Row]>(&mut trainer, few));
     if let Some(seconds) = seconds {
-        let parts = plan.batch_size.get() as f64 / plan.rows_per_pass() as f64;
+        let parts = plan.batch_size.get() as f64 / tried as f64;
         Forecast::print_time(seconds * parts.ceil(), *steps);
     }
 }

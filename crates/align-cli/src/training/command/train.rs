@@ -40,9 +40,11 @@ pub(super) fn train<M: Method>(prepared: &Prepared<M>, warnings: &[String]) -> R
     let identity = RunIdentity::new(run.deciding(*steps)?, samples, fingerprint_of(&model)?);
     directory.begin()?;
     let (train, evaluation) = (&prepared.train.examples[..], prepared.evaluation.as_ref());
+    let plan = run.method.plan();
     let lesson = Lesson {
         steps: *steps,
         examples: &[train, evaluation.map_or(&[], |data| &data.examples)],
+        order: stream.is_none().then(|| prepared.rows.order(plan.batch_size.get(), plan.seed)),
         cache: Some(directory.path()),
         kit: prepared.kit(),
     };
