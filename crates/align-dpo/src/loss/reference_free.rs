@@ -8,7 +8,7 @@ use super::{
     margin::{hinge_loss, ipo_loss, sigmoid_loss},
     odds::orpo_loss,
     pair::{SequenceScale, at_least_one},
-    stable::exp_minus_one,
+    stable::{LARGEST_EXPONENT, exp_minus_one},
 };
 
 /// Log-probabilities of pairs of completions under the policy alone.
@@ -64,6 +64,16 @@ impl ImplicitReward {
         match self {
             Self::Alpha { alpha } if alpha != 0.0 => exp_minus_one(log_probs * -alpha) / -alpha,
             _ => log_probs,
+        }
+    }
+
+    /// The reward of one log-probability, for a report.
+    pub(crate) fn value(self, log_prob: f64) -> f64 {
+        match self {
+            Self::Alpha { alpha } if alpha != 0.0 => {
+                (log_prob * -alpha).min(LARGEST_EXPONENT).exp_m1() / -alpha
+            }
+            _ => log_prob,
         }
     }
 }

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 
 /// Exponents above this count as this: their exponential would soon leave what f32 can hold.
-const LARGEST_EXPONENT: f64 = 80.0;
+pub(crate) const LARGEST_EXPONENT: f64 = 80.0;
 
 /// `log σ(x) = −log(1 + e^−x)`.
 ///

@@ -204,9 +204,12 @@ impl Pair {
     /// The reward that the objective implies, before β.
     fn implicit(&self, objective: &Objective, side: usize) -> f64 {
         if objective.needs_reference() {
-            self.policy[side] - self.reference[side]
-        } else {
-            self.scaled(objective, side)
+            return self.policy[side] - self.reference[side];
+        }
+        let scaled = self.scaled(objective, side);
+        match objective {
+            Objective::Dpo(_) => scaled,
+            Objective::ReferenceFree(objective) => objective.reward.value(scaled),
         }
     }
 }
