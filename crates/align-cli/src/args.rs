@@ -76,6 +76,14 @@ pub(crate) enum Command {
     /// output directory, dry runs and resuming are as with `align sft`.
     #[command(after_long_help = training::PPO_EXAMPLES)]
     Ppo(TrainingArguments),
+    /// Trains a model on duels of its own completions: the better of two is made more likely than the other.
+    ///
+    /// Online DPO, where the model meets itself, XPO, where it meets its reference, and Nash-MD, where it meets a mixture of
+    /// both. The data are prompts; `[[rewards]]` of the run file say which of two completions is better, and `rollouts.jsonl`
+    /// in the output directory keeps them (`align rollouts show`). The run file, what else it leaves in the output directory,
+    /// dry runs and resuming are as with `align sft`.
+    #[command(after_long_help = training::ONLINE_EXAMPLES)]
+    Online(TrainingArguments),
     Rollouts(RolloutsArguments),
     Generate(GenerateArguments),
     Chat(ChatArguments),

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use args::{Arguments, Command};
-use method::{dpo::Dpo, grpo::Grpo, kto::Kto, ppo::Ppo, reward::Reward, sft::Sft};
+use method::{dpo::Dpo, grpo::Grpo, kto::Kto, online::Online, ppo::Ppo, reward::Reward, sft::Sft};
 use training::interrupt::{EXIT_CODE, Interrupted};
 
 /// The CPU backend allocates with every operation.
@@ -38,6 +38,7 @@ fn main() -> ExitCode {
         Command::Reward(args) => training::command::run::<Reward>(&args),
         Command::Grpo(args) => training::command::run::<Grpo>(&args),
         Command::Ppo(args) => training::command::run::<Ppo>(&args),
+        Command::Online(args) => training::command::run::<Online>(&args),
         Command::Rollouts(args) => commands::rollouts::run(&args),
         Command::Generate(args) => commands::generate::run(&args),
         Command::Chat(args) => commands::chat::run(&args),

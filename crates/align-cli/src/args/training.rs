@@ -210,6 +210,44 @@ Examples:
   align rollouts show runs/ppo --sort lowest --limit 3
   align ppo --config run.toml --resume";
 
+/// Of `align online`.
+pub(super) const ONLINE_EXAMPLES: &str = "\
+Data:
+  A record has `prompt`, a text or a list of messages; every other column is there for rewards, such as a right answer.
+
+Run file:
+  model = \"models/SmolLM2-135M-Instruct.Q4_1.gguf\"
+  data = { train = \"prompts.jsonl\", evaluation_share = 0.1 }
+  out = \"runs/online\"
+
+  [[rewards]]                                       # as for align grpo; the completion with more of them wins
+  kind = \"model\"
+  path = \"runs/reward\"
+
+  [online]                                          # every key and table from here on may be left out
+  objective = { kind = \"online_dpo\", beta = 0.1 }  # or { kind = \"xpo\", alpha = 1e-5 },
+                                                    # or { kind = \"nash_md\", mixture_coefficient = 0.5 }
+  reference = { kind = \"frozen\" }                 # or adapter_off, moving, averaged
+  rollout = { samples = 2, max_new_tokens = 64 }    # completions of a prompt, which make half as many pairs
+  batch_size = 8                                    # prompts a step
+  micro_batch_size = 8                              # pairs a forward pass
+  duration = { steps = 200 }                        # or { epochs = 3.0 }
+  update.learning_rate = 5e-7
+
+  [evaluation]                                      # held-out prompts: mean reward, and how often the model wins against
+  every = 20                                        # its reference
+
+  Everything else, [adapter], [checkpoints], [samples], [save], [gold] and so on, is as for align grpo.
+
+docs/rl.md explains the settings and everything that is measured.
+
+Examples:
+  align online --config examples/configs/online_smollm2.toml --dry-run
+  align online --config examples/configs/online_smollm2.toml
+  align online --config run.toml --set online.objective.kind=nash_md --out runs/nash
+  align rollouts show runs/online --best --worst --limit 6
+  align online --config run.toml --resume";
+
 /// Which run, and what to do about it.
 #[derive(Debug, Args)]
 pub(crate) struct TrainingArguments {

@@ -27,6 +27,7 @@ pub(crate) fn place() -> Workplace {
             "rollout = { samples = 4, max_new_tokens = 4 }\nbatch_size = 3\nmicro_batch_size = 6\nepochs = 2\n\
              critic_update.learning_rate = 1e-2\n",
         ),
+        ("online", "rollout = { samples = 8, max_new_tokens = 4 }\nbatch_size = 3\nmicro_batch_size = 6\n"),
     ] {
         place.write(
             &format!("{method}.toml"),
@@ -58,7 +59,7 @@ fn run(method: &str) -> String {
 #[test]
 fn each_method_learns_what_is_rewarded() {
     let place = place();
-    for (method, completions) in [("grpo", 24), ("ppo", 12)] {
+    for (method, completions) in [("grpo", 24), ("ppo", 12), ("online", 24)] {
         let said = place.align(&run(method)).succeeded();
         assert!(said.contains("prompts.jsonl: 3 prompts, "), "{said}");
         assert!(said.contains("fill the model's context, leave no room"), "{said}");
@@ -98,7 +99,7 @@ fn rollouts_are_there_to_be_read() {
 #[test]
 fn runs_go_on_bit_for_bit() {
     let place = place();
-    for method in ["grpo", "ppo"] {
+    for method in ["grpo", "ppo", "online"] {
         let result = || {
             let model = fs::read(place.path(&format!("{method}/model.safetensors"))).unwrap();
             let text = |file: &str| place.read(&format!("{method}/{file}.jsonl"));
@@ -118,7 +119,7 @@ fn runs_go_on_bit_for_bit() {
 #[test]
 fn a_dry_run_shows_completions_and_what_they_get() {
     let place = place();
-    for (method, critic) in [("grpo", false), ("ppo", true)] {
+    for (method, critic) in [("grpo", false), ("ppo", true), ("online", false)] {
         let said = place.align(&format!("{} --dry-run", run(method))).succeeded();
         for expected in [
             "prompts.jsonl:1: 4 tokens, answer \"moo\"",
@@ -178,6 +179,7 @@ fn adapters_learn_from_rewards_too() {
     for (method, kl) in [
         ("grpo", "--set grpo.algorithm={preset='grpo',objective={kl={coefficient=0.1}}}"),
         ("ppo", "--set ppo.kl={kind='per_token'}"),
+        ("online", "--set online.objective={kind='xpo'}"),
     ] {
         let off =
             format!("--set {method}.reference={{kind='adapter_off'}} --set {method}.duration={{steps=3}}");
@@ -215,6 +217,14 @@ fn what_cannot_work_is_refused() {
         ("grpo", "grpo.micro_batch_size=100", "`micro_batch_size` = 100"),
         ("ppo", "critic={kind='reward_model',from='nowhere'}", "critic.from"),
         ("ppo", "ppo.gamma=2", "ppo.gamma"),
+        ("online", "online.rollout.samples=3", "`rollout.samples` = 3 does not make pairs"),
+        ("online", "online.rollout.decoding={kind='greedy'}", "writes the same completion twice"),
+        ("online", "online.micro_batch_size=13", "`micro_batch_size` = 13 is more than the 12 pairs"),
+        ("online", "online.reference={kind='adapter_off'}", "add [adapter]"),
+        ("online", "online.objective={kind='online_dpo',alpha=1}", "unknown field `alpha`"),
+        ("online", "online.objective={kind='dpo'}", "unknown variant `dpo`"),
+        ("online", "rewards=[{kind='magic'}]", "magic"),
+        ("online", "critic.kind=shared", "unknown field `critic`"),
     ] {
         place.align(&format!("{} --set {set}", run(method))).failed(expected);
         assert!(!place.path(method).exists(), "{set}");

@@ -60,7 +60,7 @@ fn a_killed_run_goes_on_bit_for_bit() {
 #[test]
 fn a_killed_run_that_learns_from_rewards_goes_on_bit_for_bit() {
     let place = rewards::place();
-    for method in ["grpo", "ppo"] {
+    for method in ["grpo", "ppo", "online"] {
         let run =
             format!("{method} --config {method}.toml --set out=out --set {method}.duration={{steps=60}}");
         let run = run + " --set checkpoints.every=1 --set checkpoints.keep_last=2";
