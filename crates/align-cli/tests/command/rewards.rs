@@ -27,6 +27,7 @@ pub(crate) fn place() -> Workplace {
             "rollout = { samples = 4, max_new_tokens = 4 }\nbatch_size = 3\nmicro_batch_size = 6\nepochs = 2\n\
              critic_update.learning_rate = 1e-2\n",
         ),
+        ("raft", "rollout = { samples = 8, max_new_tokens = 4 }\nbatch_size = 3\nmicro_batch_size = 12\n"),
         ("online", "rollout = { samples = 8, max_new_tokens = 4 }\nbatch_size = 3\nmicro_batch_size = 6\n"),
     ] {
         place.write(
@@ -59,7 +60,7 @@ fn run(method: &str) -> String {
 #[test]
 fn each_method_learns_what_is_rewarded() {
     let place = place();
-    for (method, completions) in [("grpo", 24), ("ppo", 12), ("online", 24)] {
+    for (method, completions) in [("grpo", 24), ("ppo", 12), ("online", 24), ("raft", 24)] {
         let said = place.align(&run(method)).succeeded();
         assert!(said.contains("prompts.jsonl: 3 prompts, "), "{said}");
         assert!(said.contains("fill the model's context, leave no room"), "{said}");
@@ -74,6 +75,21 @@ fn each_method_learns_what_is_rewarded() {
         assert_eq!(place.read(&format!("{method}/rollouts.jsonl")).lines().count(), 24 * completions);
         assert!(place.read(&format!("{method}/report.html")).contains("evaluation reward"), "{method}");
     }
+}
+
+#[test]
+fn every_objective_wins_against_its_reference() {
+    let place = place();
+    for objective in ["kind='online_dpo',loss='ipo'", "kind='nash_md',beta=0.01", "kind='xpo'"] {
+        let said = format!("{} --set online.objective={{{objective}}} --overwrite", run("online"));
+        place.align(&said).succeeded();
+        let metrics = metrics(&place, "online");
+        let (first, last) = (&metrics[0], &metrics[24]);
+        assert!(number(last, "eval_win_rate") > number(first, "eval_win_rate") + 0.05, "{first} {last}");
+        assert!(number(last, "eval_win_rate_margin") >= 0.0 && last["reward"].is_number(), "{last}");
+    }
+    let said = place.align("rollouts show online --step 24 --limit 1").succeeded();
+    assert!(said.contains("  preferred: ") && said.contains("  regex: "), "{said}");
 }
 
 #[test]
@@ -99,7 +115,7 @@ fn rollouts_are_there_to_be_read() {
 #[test]
 fn runs_go_on_bit_for_bit() {
     let place = place();
-    for method in ["grpo", "ppo", "online"] {
+    for method in ["grpo", "ppo", "online", "raft"] {
         let result = || {
             let model = fs::read(place.path(&format!("{method}/model.safetensors"))).unwrap();
             let text = |file: &str| place.read(&format!("{method}/{file}.jsonl"));
@@ -119,7 +135,7 @@ fn runs_go_on_bit_for_bit() {
 #[test]
 fn a_dry_run_shows_completions_and_what_they_get() {
     let place = place();
-    for (method, critic) in [("grpo", false), ("ppo", true), ("online", false)] {
+    for (method, critic) in [("grpo", false), ("ppo", true), ("online", false), ("raft", false)] {
         let said = place.align(&format!("{} --dry-run", run(method))).succeeded();
         for expected in [
             "prompts.jsonl:1: 4 tokens, answer \"moo\"",
@@ -224,6 +240,10 @@ fn what_cannot_work_is_refused() {
         ("online", "online.objective={kind='online_dpo',alpha=1}", "unknown field `alpha`"),
         ("online", "online.objective={kind='dpo'}", "unknown variant `dpo`"),
         ("online", "rewards=[{kind='magic'}]", "magic"),
+        ("raft", "raft.keep.count=8", "`keep.count` = 8 keeps all of 8 completions"),
+        ("raft", "raft.keep={kind='at_least',score=inf}", "`keep.score` = inf is no finite number"),
+        ("raft", "raft.rollout.decoding={kind='greedy'}", "writes the same completion again"),
+        ("raft", "raft.reference={kind='frozen'}", "unknown field `reference`"),
         ("online", "critic.kind=shared", "unknown field `critic`"),
     ] {
         place.align(&format!("{} --set {set}", run(method))).failed(expected);

@@ -303,9 +303,14 @@ fn a_policy_wins_more_and_more_often() {
             trainer.step(prompts(8).as_slice()).unwrap();
         }
         let model = trainer.model().clone();
-        let after =
-            trainer.evaluate(&model, &held_out, &mut by_smallness()).unwrap().get("win_rate").unwrap();
+        let found = trainer.evaluate(&model, &held_out, &mut by_smallness()).unwrap();
+        let after = found.get("win_rate").unwrap();
         assert!(after > least, "{objective:?}: {after}");
+        let margin = found.get("win_rate_margin").unwrap();
+        assert!(margin > 0.0 && margin < 0.3, "{objective:?}: {margin}");
+        // Rewards are of the policy alone, which is better than what it meets.
+        assert!(found.get("reward").unwrap() > 0.5 && found.get("reward_margin").unwrap() > 0.0);
+        assert_eq!(found.get("reward"), found.get("rewards/small/mean"));
     }
 }
 
