@@ -242,9 +242,9 @@ Run file:
 docs/rl.md explains the settings and everything that is measured.
 
 Examples:
-  align online --config examples/configs/online_smollm2.toml --dry-run
-  align online --config examples/configs/online_smollm2.toml
-  align online --config run.toml --set online.objective.kind=nash_md --out runs/nash
+  align online --config examples/configs/online_dpo_smollm2.toml --dry-run
+  align online --config examples/configs/online_dpo_smollm2.toml
+  align online --config run.toml --set online.objective='{ kind = \"nash_md\" }' --out runs/nash
   align rollouts show runs/online --best --worst --limit 6
   align online --config run.toml --resume";
 

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::adapter::attach_saved;
+use super::adapter::{AdapterTable, attach_saved};
 use crate::model;
 
 /// A model that is not trained itself.
@@ -25,6 +25,12 @@ pub(crate) struct TeacherTable {
 }
 
 impl TeacherTable {
+    /// Checks what can be checked without the model.
+    pub(crate) fn check(&self) -> Result<()> {
+        let Some(adapter) = &self.adapter else { return Ok(()) };
+        AdapterTable::Saved { from: adapter.clone() }.check().context("teacher.adapter")
+    }
+
     /// Its files.
     pub(crate) fn open(&self) -> Result<Checkpoint> {
         model::open(&self.path).context("teacher.path")

@@ -51,16 +51,22 @@ const MODES: [&str; 4] = [
     "--set distill.on_policy=0.5 --set distill.off_policy=teacher --data prompts.jsonl",
 ];
 
+const LONGER: &str = "--set distill.duration={steps=48} --set distill.update.learning_rate=2e-2";
+
 #[test]
 fn a_student_comes_closer_to_its_teacher_whoever_writes() {
     let place = place();
-    for (mode, rows) in MODES.into_iter().zip([24 * 12, 0, 0, 24 * 12]) {
-        let said = place.align(&format!("{RUN} {mode} --overwrite")).succeeded();
+    for (mode, rows) in MODES.into_iter().zip([48 * 12, 0, 0, 48 * 12]) {
+        let said = place.align(&format!("{RUN} {mode} {LONGER} --overwrite")).succeeded();
         assert!(said.contains("wrote the model to out"), "{said}");
         let metrics = metrics(&place);
-        let (first, last) = (&metrics[0], &metrics[24]);
+        let (first, last) = (&metrics[0], &metrics[48]);
         let (before, after) = (number(first, "eval_loss"), number(last, "eval_loss"));
-        assert!(after < 0.7 * before, "{mode}: {before} {after}");
+        assert!(after < before, "{mode}: {before} {after}");
+        let mean =
+            |lines: &[Value]| lines.iter().map(|line| number(line, "loss")).sum::<f64>() / lines.len() as f64;
+        let (before, after) = (mean(&metrics[1..5]), mean(&metrics[45..]));
+        assert!(after < 0.8 * before, "{mode}: {before} {after}");
         assert!(number(first, "eval_loss_margin") > 0.0 && last["on_policy"].is_number(), "{last}");
         let written = place.read("out/rollouts.jsonl").lines().count();
         assert!(if rows > 0 { written == rows } else { written.is_multiple_of(12) }, "{mode}: {written}");

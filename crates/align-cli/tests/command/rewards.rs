@@ -240,7 +240,7 @@ fn what_cannot_work_is_refused() {
         ("online", "online.objective={kind='online_dpo',alpha=1}", "unknown field `alpha`"),
         ("online", "online.objective={kind='dpo'}", "unknown variant `dpo`"),
         ("online", "rewards=[{kind='magic'}]", "magic"),
-        ("raft", "raft.keep.count=8", "`keep.count` = 8 keeps all of 8 completions"),
+        ("raft", "raft.keep={kind='best_of_group',count=8}", "`keep.count` = 8 keeps all of 8 completions"),
         ("raft", "raft.keep={kind='at_least',score=inf}", "`keep.score` = inf is no finite number"),
         ("raft", "raft.rollout.decoding={kind='greedy'}", "writes the same completion again"),
         ("raft", "raft.reference={kind='frozen'}", "unknown field `reference`"),

@@ -19,9 +19,10 @@ impl<M: IncrementalLm> OnlinePreferenceTrainer<M> {
     /// of it. The same prompts are always completed with the same seed.
     ///
     /// `feedback` is for this alone, so that rewards which remember what they saw do not remember it in training; it may as
-    /// well be better feedback than that. `win_rate` is the mean over prompts of the probability of being preferred, over
-    /// all pairs that were judged, a tie counting one half; `win_rate_margin` is half the width of its 95 % interval. Where
-    /// rewards judge, `reward`, `reward_margin` and what else [`PolicyEvaluation::metrics`] has are of the model alone.
+    /// well be better feedback than that. `win_rate` is the share of pairs that the model wins, of those that were judged, a tie
+    /// counting one half, and `win_rate_margin` half the width of its 95 % interval; `preference` is the mean probability
+    /// that what it wrote is preferred. Where rewards judge, `reward`, `reward_margin` and what else
+    /// [`PolicyEvaluation::metrics`] has are of the model alone.
     ///
     /// # Errors
     /// If completions cannot be sampled or judged.
@@ -51,26 +52,28 @@ impl<M: IncrementalLm> OnlinePreferenceTrainer<M> {
         }
         let unjudged = judgements.iter().filter(|judgement| judgement.preference().is_none()).count();
         let mut metrics = vec![("pairs/unjudged", unjudged as f64)];
-        if let Some(MeanReward { mean, margin, .. }) = win_rate(&duels, &judgements) {
+        let wins = over_prompts(&duels, &judgements, Judgement::win);
+        if let Some(MeanReward { mean, margin, .. }) = wins {
             metrics.extend([("win_rate", mean), ("win_rate_margin", margin)]);
         }
+        let preference = over_prompts(&duels, &judgements, Judgement::preference);
+        metrics.extend(preference.map(|preference| ("preference", preference.mean)));
         let named = scores.map_or_else(Vec::new, |scores| of_policy(&duels, &scores));
         Ok(RlReport { metrics, named, ..RlReport::default() })
     }
 }
 
-/// How likely the policy's completions are preferred, the mean over prompts.
-fn win_rate(duels: &[Duel], judgements: &[Judgement]) -> Option<MeanReward> {
-    let both: Vec<(u64, Option<f64>)> = duels
-        .iter()
-        .zip(judgements)
-        .map(|(duel, judgement)| (duel.a.trajectory.group, judgement.preference()))
-        .collect();
-    let of_prompt = |pairs: &[(u64, Option<f64>)]| {
-        let judged: Vec<f64> = pairs.iter().filter_map(|(_, preference)| *preference).collect();
-        (!judged.is_empty()).then(|| judged.iter().sum::<f64>() / judged.len() as f64)
-    };
-    let means: Vec<f64> = both.chunk_by(|a, b| a.0 == b.0).filter_map(of_prompt).collect();
+/// The mean over prompts of what is made of each pair that was judged.
+fn over_prompts(
+    duels: &[Duel],
+    judgements: &[Judgement],
+    value: impl Fn(&Judgement) -> Option<f64>,
+) -> Option<MeanReward> {
+    let groups = duels.iter().map(|duel| duel.a.trajectory.group);
+    let judged = groups.zip(judgements.iter().map(value)).filter_map(|(group, value)| Some((group, value?)));
+    let judged: Vec<(u64, f64)> = judged.collect();
+    let of_prompt = |pairs: &[(u64, f64)]| pairs.iter().map(|pair| pair.1).sum::<f64>() / pairs.len() as f64;
+    let means: Vec<f64> = judged.chunk_by(|a, b| a.0 == b.0).map(of_prompt).collect();
     MeanReward::over(&means)
 }
 

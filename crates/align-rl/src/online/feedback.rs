@@ -106,6 +106,12 @@ impl Judgement {
         let of_scores = self.scores.map(|[a, b]| a - b);
         of_scores.or_else(|| self.preference().map(|preference| preference - 0.5))
     }
+
+    /// 1 if `a` won, 0 if `b` did, one half of a tie.
+    pub(super) fn win(&self) -> Option<f64> {
+        let lead = self.lead()?;
+        Some(if lead.abs() > 0.0 { f64::midpoint(1.0, lead.signum()) } else { 0.5 })
+    }
 }
 
 /// Equal completions are a tie, which needs no judge.
