@@ -78,8 +78,8 @@ fn over_prompts(
 }
 
 /// What the policy's completions, the first of each duel, are like and what they got.
-fn of_policy(duels: &[Duel], scores: &RewardScores) -> Vec<(String, f64)> {
+fn of_policy(duels: &[Duel], of_both: &RewardScores) -> Vec<(String, f64)> {
     let samples: Vec<Sampled> = duels.iter().map(|duel| duel.a.clone()).collect();
-    let scored = ScoredRollouts { samples, scores: scores.every_second(), ..ScoredRollouts::default() };
-    PolicyEvaluation { scored, kl: None }.metrics()
+    let own = ScoredRollouts { samples, scores: of_both.every_second(), ..ScoredRollouts::default() };
+    PolicyEvaluation { scored: own, kl: None }.metrics()
 }
