@@ -118,6 +118,7 @@ impl Method for Distill {
         examples: &[DistillationExample],
         kit: &Kit<'_>,
     ) -> Result<()> {
+        teacher(kit)?.check_adapter()?;
         let checkpoint = teacher(kit)?.open()?;
         let [own, other] = [kit.start.checkpoint, &checkpoint].map(|one| one.architecture().config());
         ensure!(

@@ -25,8 +25,8 @@ pub(crate) struct TeacherTable {
 }
 
 impl TeacherTable {
-    /// Checks what can be checked without the model.
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Checks of its adapter what can be checked without the model.
+    pub(crate) fn check_adapter(&self) -> Result<()> {
         let Some(adapter) = &self.adapter else { return Ok(()) };
         AdapterTable::Saved { from: adapter.clone() }.check().context("teacher.adapter")
     }

@@ -317,7 +317,7 @@ fn a_policy_wins_more_and_more_often() {
         let untrained = trainer.evaluate(&policy(), &held_out, &mut rewards()).unwrap();
         let [reward, before] = [&found, &untrained].map(|report| report.get("reward").unwrap());
         assert!(reward > before + 0.1, "{objective:?}: {before} {reward}");
-        assert!(found.get("reward_margin").unwrap() > 0.0 && found.get("win_rate").unwrap() > 0.5);
+        assert!(untrained.get("reward_margin").unwrap() > 0.0 && found.get("win_rate").unwrap() > 0.5);
         let by_name = found.get("rewards/small/mean").unwrap();
         assert!((by_name - reward).abs() < 1e-12, "every prompt has as many completions");
     }
