@@ -225,9 +225,9 @@ Run file:
   path = \"runs/reward\"
 
   [online]                                          # every key and table from here on may be left out
-  objective = { kind = \"online_dpo\", beta = 0.1 }  # or { kind = \"xpo\", alpha = 1e-5 },
+  objective = { kind = \"online_dpo\", beta = 0.1 }   # or { kind = \"xpo\", alpha = 1e-5 },
                                                     # or { kind = \"nash_md\", mixture_coefficient = 0.5 }
-  reference = { kind = \"frozen\" }                 # or adapter_off, moving, averaged
+  reference = { kind = \"frozen\" }                   # or adapter_off, moving, averaged
   rollout = { samples = 2, max_new_tokens = 64 }    # completions of a prompt, which make half as many pairs
   batch_size = 8                                    # prompts a step
   micro_batch_size = 8                              # pairs a forward pass
@@ -263,8 +263,8 @@ Run file:
   truth = { column = \"answer\" }
 
   [raft]                                            # every key and table from here on may be left out
-  keep = { kind = \"best_of_group\", count = 1 }    # or { kind = \"at_least\", score = 1.0 }
-  truncated = \"keep\"                             # or leave_out: those without an end are not imitated
+  keep = { kind = \"best_of_group\", count = 1 }      # or { kind = \"at_least\", score = 1.0 }
+  truncated = \"keep\"                                # or leave_out: those without an end are not imitated
   rollout = { samples = 8, max_new_tokens = 256 }   # completions of a prompt, and how they are sampled
   batch_size = 8                                    # prompts a step
   micro_batch_size = 8                              # completions a forward pass
@@ -289,20 +289,20 @@ Data:
   as well, or `messages`, of which the assistant's last one is the completion.
 
 Run file:
-  model = \"models/SmolLM2-135M-Instruct.Q4_1.gguf\" # the student
+  model = \"models/SmolLM2-135M-Instruct.Q4_1.gguf\"  # the student
   data = { train = \"prompts.jsonl\", evaluation_share = 0.1 }
   out = \"runs/distill\"
 
   [teacher]
-  path = \"models/SmolLM2-360M-Instruct\"          # Hugging Face directory, GGUF file, or owner/name of the Hub
-  adapter = \"runs/teacher\"                       # a PEFT adapter on it, if there is one
+  path = \"models/SmolLM2-360M-Instruct\"             # Hugging Face directory, GGUF file, or owner/name of the Hub
+  adapter = \"runs/teacher\"                          # a PEFT adapter on it, if there is one
 
   [distill]                                         # every key and table from here on may be left out
   objective = { kind = \"divergence\", divergence = { kind = \"jensen_shannon\", beta = 0.5 } }
                                                     # or reverse_kl, forward_kl; or { kind = \"policy_gradient\" }
   on_policy = 0.5                                   # share of the steps whose completions the student writes: 1 needs
                                                     # nothing but prompts
-  off_policy = \"data\"                            # who writes the others: data or teacher
+  off_policy = \"data\"                               # who writes the others: data or teacher
   rollout = { samples = 1, max_new_tokens = 128 }   # completions are no longer than this, whoever wrote them
   batch_size = 8                                    # prompts a step
   micro_batch_size = 8                              # completions a forward pass
