@@ -76,6 +76,30 @@ pub(crate) enum Command {
     /// output directory, dry runs and resuming are as with `align sft`.
     #[command(after_long_help = training::PPO_EXAMPLES)]
     Ppo(TrainingArguments),
+    /// Trains a model on duels of its own completions: the better of two is made more likely than the other.
+    ///
+    /// Online DPO, where the model meets itself, XPO, where it meets its reference, and Nash-MD, where it meets a mixture of
+    /// both. The data are prompts; `[[rewards]]` of the run file say which of two completions is better, and `rollouts.jsonl`
+    /// in the output directory keeps them (`align rollouts show`). The run file, what else it leaves in the output directory,
+    /// dry runs and resuming are as with `align sft`.
+    #[command(after_long_help = training::ONLINE_EXAMPLES)]
+    Online(TrainingArguments),
+    /// Trains a model on the best of its own completions: rejection sampling, RAFT.
+    ///
+    /// The data are prompts; `[[rewards]]` of the run file score what the model makes of them, the best are imitated, and
+    /// `rollouts.jsonl` in the output directory keeps all (`align rollouts show`). The run file, what else it leaves in the
+    /// output directory, dry runs and resuming are as with `align sft`.
+    #[command(after_long_help = training::RAFT_EXAMPLES)]
+    Raft(TrainingArguments),
+    /// Trains a model to say what another one would: distillation.
+    ///
+    /// A student comes closer to its teacher, on completions of its own (on-policy distillation), on those of the data, on
+    /// both (GKD), or on the teacher's. The data are prompts, with completions where steps learn from them; `[teacher]` of
+    /// the run file names the other model, which needs the same tokenizer. What is written during the run is kept in
+    /// `rollouts.jsonl` (`align rollouts show`). The run file, what else it leaves in the output directory, dry runs and
+    /// resuming are as with `align sft`.
+    #[command(after_long_help = training::DISTILL_EXAMPLES)]
+    Distill(TrainingArguments),
     Rollouts(RolloutsArguments),
     Generate(GenerateArguments),
     Chat(ChatArguments),

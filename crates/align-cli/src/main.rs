@@ -23,7 +23,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use args::{Arguments, Command};
-use method::{dpo::Dpo, grpo::Grpo, kto::Kto, ppo::Ppo, reward::Reward, sft::Sft};
+use method::{
+    distill::Distill, dpo::Dpo, grpo::Grpo, kto::Kto, online::Online, ppo::Ppo, raft::Raft, reward::Reward,
+    sft::Sft,
+};
 use training::interrupt::{EXIT_CODE, Interrupted};
 
 /// The CPU backend allocates with every operation.
@@ -38,6 +41,9 @@ fn main() -> ExitCode {
         Command::Reward(args) => training::command::run::<Reward>(&args),
         Command::Grpo(args) => training::command::run::<Grpo>(&args),
         Command::Ppo(args) => training::command::run::<Ppo>(&args),
+        Command::Online(args) => training::command::run::<Online>(&args),
+        Command::Raft(args) => training::command::run::<Raft>(&args),
+        Command::Distill(args) => training::command::run::<Distill>(&args),
         Command::Rollouts(args) => commands::rollouts::run(&args),
         Command::Generate(args) => commands::generate::run(&args),
         Command::Chat(args) => commands::chat::run(&args),

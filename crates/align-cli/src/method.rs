@@ -1,11 +1,15 @@
 //! What tells one way of training from another; everything around it is the same for all.
 
+pub(crate) mod distill;
 pub(crate) mod dpo;
 mod example;
 pub(crate) mod grpo;
 pub(crate) mod kto;
+pub(crate) mod online;
 pub(crate) mod ppo;
 mod preference;
+mod prompted;
+pub(crate) mod raft;
 pub(crate) mod reward;
 mod reward_models;
 mod scored;
@@ -23,7 +27,7 @@ use align_model::{
     chat::ChatTemplates,
     checkpoint::Resumable,
     data::{Located, Record, ShuffledBatches},
-    decoder::Decoder,
+    decoder::{ComputeDtype, Decoder},
     pretrained::Checkpoint,
     sft::{Duration, Packing},
     tokenizer::Tokenizer,
@@ -39,7 +43,7 @@ use chrono::NaiveDateTime;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    run_file::{CriticTable, rewards::RewardsTable},
+    run_file::{CriticTable, TeacherTable, rewards::RewardsTable},
     training::report::Fact,
 };
 
@@ -180,6 +184,10 @@ pub(crate) struct Kit<'a> {
     pub(crate) rewards: &'a RewardsTable,
     /// What a critic is, unless it is what it is by default.
     pub(crate) critic: Option<&'a CriticTable>,
+    /// Who is learnt from, where somebody is.
+    pub(crate) teacher: Option<&'a TeacherTable>,
+    /// The number format of activations and products.
+    pub(crate) compute: ComputeDtype,
     /// Reward models that are loaded already.
     pub(crate) reward_models: &'a RewardModels,
     /// What templates that ask for the date are told.
@@ -274,12 +282,19 @@ pub(crate) enum LearnsFrom {
     Rewards,
     /// The same, and a critic learns what to expect.
     RewardsAndValues,
+    /// Another model says what it would, of completions of the data or of such as are written during the run.
+    Teacher,
 }
 
 impl LearnsFrom {
     /// Whether there are rewards.
     pub(crate) const fn has_rewards(self) -> bool {
         matches!(self, Self::Rewards | Self::RewardsAndValues)
+    }
+
+    /// Whether completions are written during the run.
+    pub(crate) const fn writes(self) -> bool {
+        self.has_rewards() || matches!(self, Self::Teacher)
     }
 }
 

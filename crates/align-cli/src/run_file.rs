@@ -5,6 +5,7 @@ pub(crate) mod data;
 pub(crate) mod date;
 pub(crate) mod rewards;
 mod run;
+mod teacher;
 
 use std::{fmt, path::Path, str::FromStr};
 
@@ -13,6 +14,7 @@ use serde::de::DeserializeOwned;
 use toml::de::{DeTable, DeValue, Deserializer, Error};
 
 pub(crate) use run::{CriticTable, Run, SavedForm};
+pub(crate) use teacher::TeacherTable;
 
 /// A value that takes the place of one in the run file: `sft.update.learning_rate=1e-4`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,7 +154,7 @@ mod tests {
     use align_dpo::{DpoConfig, KtoConfig};
     use align_model::{device::DeviceName, pretrained::SavedDtype, sft::SftConfig};
     use align_reward::trainer::RewardConfig;
-    use align_rl::{GroupConfig, PpoConfig};
+    use align_rl::{DistillationConfig, GroupConfig, OnlineConfig, PpoConfig, RejectionSamplingConfig};
 
     use super::*;
     use crate::{method::Settings, training::findings::Findings};
@@ -265,6 +267,9 @@ mod tests {
                 () if is_run_of("reward") => is_run::<RewardConfig>(&file),
                 () if is_run_of("grpo") => is_run::<GroupConfig>(&file),
                 () if is_run_of("ppo") => is_run::<PpoConfig>(&file),
+                () if is_run_of("online") => is_run::<OnlineConfig>(&file),
+                () if is_run_of("raft") => is_run::<RejectionSamplingConfig>(&file),
+                () if is_run_of("distill") => is_run::<DistillationConfig>(&file),
                 () => is_run::<SftConfig>(&file),
             }
         }

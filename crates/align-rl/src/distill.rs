@@ -21,7 +21,9 @@
 
 mod config;
 mod error;
+mod evaluate;
 mod loss;
+mod measure;
 
 use align_model::{
     causal_lm::{DropoutSeed, IncrementalLm, PassOptions},
@@ -31,7 +33,7 @@ use align_model::{
         token_log_probs, vector,
     },
     tokenizer::Tokenizer,
-    train::{Learner, Step, Trains, Update},
+    train::{Learner, Step, Trains},
 };
 use burn::{
     optim::{GradientsAccumulator, GradientsParams},
@@ -44,11 +46,12 @@ use serde::{Deserialize, Serialize};
 pub use config::{DistillationConfig, DistillationObjective, OffPolicyCompletions};
 pub use error::DistillationError;
 pub use loss::{minillm_loss, teacher_advantages};
+use measure::{Measured, Sums};
 
 use crate::{
     error::RlConfigError,
     report::RlReport,
-    rollout::{PromptExample, RolloutRow, Rollouts, sample_rollouts},
+    rollout::{PromptExample, RolloutConfig, RolloutRow, Rollouts, Sampled, sample_rollouts},
 };
 
 /// A prompt, and what somebody made of it, where steps are to learn from data.
@@ -71,7 +74,8 @@ impl From<PromptExample> for DistillationExample {
 ///
 /// A step's completions are written by the student or by others, as a draw decides that depends on the seed and the step
 /// alone. Its loss is the mean over all tokens of the completions, however many forward passes it is cut into; logits of
-/// both models exist for one chunk of positions at a time.
+/// both models exist for one chunk of positions at a time. The divergence of a completion that was written for the step is
+/// among its scores, and less of it is the reward.
 ///
 /// Agarwal et al. 2023, *On-Policy Distillation of Language Models*, [arXiv:2306.13649](https://arxiv.org/abs/2306.13649).
 #[derive(Debug)]
@@ -98,12 +102,10 @@ struct Material {
     left_out_prompts: usize,
 }
 
-/// Sums over tokens.
-struct Sums {
-    loss: f64,
-    entropy: f64,
-    correct: f64,
-    tokens: usize,
+impl From<Sampled> for Sequence {
+    fn from(Sampled { trajectory, .. }: Sampled) -> Self {
+        Self { group: trajectory.group, prompt: trajectory.prompt, completion: trajectory.tokens }
+    }
 }
 
 impl<M: IncrementalLm> DistillationTrainer<M> {
@@ -148,32 +150,6 @@ impl<M: IncrementalLm> DistillationTrainer<M> {
         self.model().valid()
     }
 
-    /// Measures a model against the teacher on completions of the data, without gradients: the trainer's own, or an average
-    /// of it. `loss` is the mean divergence, of a policy gradient the reverse KL divergence.
-    ///
-    /// # Errors
-    /// If an example has no completion or does not fit a context.
-    pub fn evaluate(
-        &self,
-        model: &M,
-        examples: &[DistillationExample],
-    ) -> Result<RlReport, DistillationError> {
-        let sequences = of_data(examples)?;
-        self.check(&sequences)?;
-        let model = model.valid();
-        let mut measured = Vec::new();
-        for here in sequences.chunks(self.settings.micro_batch_size.get()) {
-            let layout = layout(here, model.shares_prompts() && self.teacher.shares_prompts());
-            let pass = LogProbPass::forward(&model, &layout.batch, &layout.targets);
-            let scores = self.beside_teacher(pass, &layout).scores();
-            let divergence = scores.divergences.clone().unwrap_or_else(|| scores.entropies.zeros_like());
-            let share = divergence.sum() / targets(&sequences) as f64;
-            measured.push(measurement(share, &scores));
-        }
-        let sums = read(measured, targets(&sequences));
-        Ok(RlReport { metrics: sums.metrics(None, self.tokens_seen), ..RlReport::default() })
-    }
-
     /// What the next step learns from.
     fn material(&self, batch: &[DistillationExample]) -> Result<Material, DistillationError> {
         let seed = |what| DropoutSeed::of(&[self.settings.seed, self.learner.made(), what]).0;
@@ -186,18 +162,10 @@ impl<M: IncrementalLm> DistillationTrainer<M> {
         let author = if is_on_policy { self.model() } else { &self.teacher };
         let prompts: Vec<PromptExample> = batch.iter().map(|example| example.prompt.clone()).collect();
         let Rollouts { samples, left_out, .. } =
-            sample_rollouts(author, &prompts, &self.settings.rollout, seed(1), self.tokenizer.as_ref())?;
-        if let (Some(first), true) = (left_out.first(), samples.is_empty()) {
-            return Err(DistillationError::NothingWritten { prompts: prompts.len(), why: first.why });
-        }
+            written(author, &prompts, &self.settings.rollout, seed(1), self.tokenizer.as_ref())?;
         let step = self.learner.made() + 1;
         let rows = samples.iter().map(|sampled| RolloutRow::new(step, &sampled.rollout)).collect();
-        let sequence = |sampled: crate::rollout::Sampled| Sequence {
-            group: sampled.trajectory.group,
-            prompt: sampled.trajectory.prompt,
-            completion: sampled.trajectory.tokens,
-        };
-        let sequences = samples.into_iter().map(sequence).collect();
+        let sequences = samples.into_iter().map(Sequence::from).collect();
         Ok(Material { sequences, rows, is_on_policy, left_out_prompts: left_out.len() })
     }
 
@@ -216,14 +184,14 @@ impl<M: IncrementalLm> DistillationTrainer<M> {
 
     /// Gradients of a step's loss, and what it measured.
     fn accumulate(&self, sequences: &[Sequence]) -> (GradientsParams, Sums) {
-        let (mut gradients, mut measured) = (GradientsAccumulator::new(), Vec::new());
+        let (mut gradients, mut measured) = (GradientsAccumulator::new(), Measured::default());
         let total = targets(sequences);
         for (index, here) in sequences.chunks(self.settings.micro_batch_size.get()).enumerate() {
             let layout = layout(here, self.model().shares_prompts() && self.teacher.shares_prompts());
             let dropout = Some(DropoutSeed::of(&[self.settings.seed, self.learner.made(), 2, index as u64]));
             let options = PassOptions { recompute: self.settings.recompute, dropout };
             let pass = LogProbPass::forward_with(self.model(), &layout.batch, &layout.targets, options);
-            let (of_pass, loss, scores) = match self.settings.objective {
+            let (of_pass, loss, divergences, scores) = match self.settings.objective {
                 DistillationObjective::Divergence { .. } => {
                     let pass = self.beside_teacher(pass, &layout);
                     let divergence = |scores: &TokenScores| {
@@ -233,7 +201,8 @@ impl<M: IncrementalLm> DistillationTrainer<M> {
                         divergences.clone() / total as f64
                     };
                     let (of_pass, scores, losses) = pass.backward_per_token(divergence);
-                    (of_pass, losses.sum(), scores)
+                    let divergences = divergence(&scores) * total as f64;
+                    (of_pass, losses.sum(), divergences, scores)
                 }
                 DistillationObjective::PolicyGradient { discount } => {
                     let scores = pass.scores();
@@ -246,13 +215,15 @@ impl<M: IncrementalLm> DistillationTrainer<M> {
                     let advantages = vector(advantages.iter().map(|&a| a as f32), &teacher.device());
                     let losses = minillm_loss(values.clone(), like(advantages, values)) / total as f64;
                     let loss = losses.sum();
-                    (pass.backward(loss.clone(), &scores), plain(loss), scores)
+                    // What was sampled tells of the reverse KL divergence, without a look at the whole vocabulary.
+                    let divergences = plain(values.clone()) - plain(teacher);
+                    (pass.backward(loss.clone(), &scores), loss, divergences, scores)
                 }
             };
-            measured.push(measurement(loss, &scores));
+            measured.add(&layout, loss, divergences, &scores);
             gradients.accumulate(self.model(), of_pass);
         }
-        (gradients.grads(), read(measured, total))
+        (gradients.grads(), measured.read())
     }
 
     /// A pass that measures how far it is from the teacher.
@@ -268,22 +239,6 @@ impl<M: IncrementalLm> DistillationTrainer<M> {
             }
             DistillationObjective::PolicyGradient { .. } => pass,
         }
-    }
-}
-
-impl Sums {
-    fn metrics(&self, update: Option<Update>, num_tokens: u64) -> Vec<(&'static str, f64)> {
-        let mut metrics = vec![("loss", self.loss)];
-        if let Some(Update { learning_rate, grad_norm }) = update {
-            metrics.extend([("grad_norm", grad_norm), ("learning_rate", learning_rate)]);
-        }
-        let tokens = self.tokens as f64;
-        metrics.extend([
-            ("entropy", self.entropy / tokens),
-            ("mean_token_accuracy", self.correct / tokens),
-            ("num_tokens", num_tokens as f64),
-        ]);
-        metrics
     }
 }
 
@@ -305,12 +260,15 @@ impl<M: IncrementalLm> Step<[DistillationExample]> for DistillationTrainer<M> {
         let tokens = |sequence: &Sequence| sequence.prompt.len() + sequence.completion.len();
         self.tokens_seen += sequences.iter().map(tokens).sum::<usize>() as u64;
         let mut metrics = sums.metrics(Some(update), self.tokens_seen);
+        if let DistillationObjective::PolicyGradient { .. } = self.settings.objective {
+            metrics.push(("divergence", sums.divergence()));
+        }
         metrics.extend([
             ("on_policy", f64::from(u8::from(is_on_policy))),
             ("completions/mean_length", targets(&sequences) as f64 / sequences.len() as f64),
             ("prompts/left_out", left_out_prompts as f64),
         ]);
-        Ok(RlReport { metrics, rollouts: rows, ..RlReport::default() })
+        Ok(RlReport { metrics, rollouts: sums.score(rows), ..RlReport::default() })
     }
 }
 
@@ -332,6 +290,23 @@ impl<M: IncrementalLm> Resumable for DistillationTrainer<M> {
         self.learner.restore(state)?;
         self.tokens_seen = state.take("tokens_seen")?;
         Ok(())
+    }
+}
+
+/// Completions of prompts, of which there is at least one.
+fn written<M: IncrementalLm>(
+    author: &M,
+    prompts: &[PromptExample],
+    config: &RolloutConfig,
+    seed: u64,
+    tokenizer: Option<&Tokenizer>,
+) -> Result<Rollouts, DistillationError> {
+    let rollouts = sample_rollouts(author, prompts, config, seed, tokenizer)?;
+    match rollouts.left_out.first() {
+        Some(first) if rollouts.samples.is_empty() => {
+            Err(DistillationError::NothingWritten { prompts: prompts.len(), why: first.why })
+        }
+        _ => Ok(rollouts),
     }
 }
 
@@ -369,17 +344,4 @@ fn layout(sequences: &[Sequence], are_shared: bool) -> CompletionLayout {
         })
         .collect();
     CompletionLayout::new(&items, Prompts { are_shared, are_read: false })
-}
-
-/// A pass's loss, entropies and correct tokens, summed. `loss`: `[1]`; result: `[3]`
-fn measurement(loss: Tensor<1>, scores: &TokenScores) -> Tensor<1> {
-    let entropy = plain(scores.entropies.clone()).sum();
-    Tensor::cat(vec![plain(loss), entropy, plain(scores.correct.clone()).sum()], 0)
-}
-
-/// Reads everything from the device at once.
-fn read(passes: Vec<Tensor<1>>, tokens: usize) -> Sums {
-    let values: Vec<f64> = Tensor::cat(passes, 0).into_data().iter::<f64>().collect();
-    let total = |which: usize| values.iter().skip(which).step_by(3).sum();
-    Sums { loss: total(0), entropy: total(1), correct: total(2), tokens }
 }

@@ -1,6 +1,9 @@
 //! What can go wrong in reinforcement learning.
 
-use align_model::train::{ScheduleError, UpdateError};
+use align_model::{
+    sft::SftConfigError,
+    train::{ScheduleError, UpdateError},
+};
 use align_reward::function::RewardError;
 
 use crate::{objective::ObjectiveError, rollout::RolloutError};
@@ -121,6 +124,9 @@ pub enum RlConfigError {
     /// Parts of the objective do not go together.
     #[error("algorithm.objective: {0}")]
     Objective(#[from] ObjectiveError),
+    /// What imitates completions cannot be set up.
+    #[error(transparent)]
+    Imitation(#[from] SftConfigError),
     /// A setting that contradicts another, or that nothing would look at.
     #[error("`{key}` {problem}")]
     Setting {

@@ -22,6 +22,7 @@ use serde::de::Error as _;
 pub use algorithm::Algorithm;
 pub use collect::Round;
 pub use config::{DynamicSampling, GroupConfig, TruncatedCompletions};
+pub(crate) use evaluate::half_width;
 pub use evaluate::{HeldOut, MeanReward, PolicyEvaluation};
 pub use micro_batch::RolloutTotals;
 pub use selection::TokenSelection;

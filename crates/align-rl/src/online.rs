@@ -311,7 +311,7 @@ impl<M: IncrementalLm> Step<[PromptExample]> for OnlinePreferenceTrainer<M> {
         }
         let duels = self.duels(prompts)?;
         let penalty = self.settings.missing_end_penalty.map(Into::into);
-        let Judged { judgements, named } = self.feedback.of(&duels, penalty)?;
+        let Judged { judgements, scores } = self.feedback.of(&duels, penalty)?;
         if let Some(reason) = nothing_judged(&judgements) {
             return Err(OnlineError::NothingJudged { pairs: duels.len(), reason });
         }
@@ -333,12 +333,13 @@ impl<M: IncrementalLm> Step<[PromptExample]> for OnlinePreferenceTrainer<M> {
         let tally = Tally {
             duels: &duels,
             judgements: &judgements,
+            scores: scores.as_ref(),
             pairs: &pairs,
             left_out_prompts: prompts.len() - groups.len(),
             num_tokens: self.tokens_seen,
             step: self.rounds,
         };
-        Ok(RlReport { named, ..tally.report(&self.settings.objective, read.as_ref(), update) })
+        Ok(tally.report(&self.settings.objective, read.as_ref(), update))
     }
 }
 

@@ -183,6 +183,17 @@ impl RewardScores {
         self.totals.iter().map(Score::value).collect()
     }
 
+    /// Those of every second rollout, from the first on.
+    pub(crate) fn every_second(&self) -> Self {
+        let of = |scores: &[Score]| scores.iter().step_by(2).cloned().collect();
+        let part = |part: &PartScores| PartScores { scores: of(&part.scores), ..part.clone() };
+        Self {
+            parts: self.parts.iter().map(part).collect(),
+            totals: of(&self.totals),
+            prices: self.prices.clone(),
+        }
+    }
+
     /// What each cost says, in order.
     fn costs(&self) -> &[PartScores] {
         &self.parts[self.parts.len() - self.prices.len()..]

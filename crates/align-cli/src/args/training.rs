@@ -210,6 +210,119 @@ Examples:
   align rollouts show runs/ppo --sort lowest --limit 3
   align ppo --config run.toml --resume";
 
+/// Of `align online`.
+pub(super) const ONLINE_EXAMPLES: &str = "\
+Data:
+  A record has `prompt`, a text or a list of messages; every other column is there for rewards, such as a right answer.
+
+Run file:
+  model = \"models/SmolLM2-135M-Instruct.Q4_1.gguf\"
+  data = { train = \"prompts.jsonl\", evaluation_share = 0.1 }
+  out = \"runs/online\"
+
+  [[rewards]]                                       # as for align grpo; the completion with more of them wins
+  kind = \"model\"
+  path = \"runs/reward\"
+
+  [online]                                          # every key and table from here on may be left out
+  objective = { kind = \"online_dpo\", beta = 0.1 }   # or { kind = \"xpo\", alpha = 1e-5 },
+                                                    # or { kind = \"nash_md\", mixture_coefficient = 0.5 }
+  reference = { kind = \"frozen\" }                   # or adapter_off, moving, averaged
+  rollout = { samples = 2, max_new_tokens = 64 }    # completions of a prompt, which make half as many pairs
+  batch_size = 8                                    # prompts a step
+  micro_batch_size = 8                              # pairs a forward pass
+  duration = { steps = 200 }                        # or { epochs = 3.0 }
+  update.learning_rate = 5e-7
+
+  [evaluation]                                      # held-out prompts: mean reward, and how often the model wins against
+  every = 20                                        # its reference
+
+  Everything else, [adapter], [checkpoints], [samples], [save], [gold] and so on, is as for align grpo.
+
+docs/rl.md explains the settings and everything that is measured.
+
+Examples:
+  align online --config examples/configs/online_dpo_smollm2.toml --dry-run
+  align online --config examples/configs/online_dpo_smollm2.toml
+  align online --config run.toml --set online.objective='{ kind = \"nash_md\" }' --out runs/nash
+  align rollouts show runs/online --best --worst --limit 6
+  align online --config run.toml --resume";
+
+/// Of `align raft`.
+pub(super) const RAFT_EXAMPLES: &str = "\
+Data:
+  A record has `prompt`, a text or a list of messages; every other column is there for rewards, such as a right answer.
+
+Run file:
+  model = \"models/SmolLM2-135M-Instruct.Q4_1.gguf\"
+  data = { train = \"prompts.jsonl\", evaluation_share = 0.1 }
+  out = \"runs/raft\"
+
+  [[rewards]]                                       # as for align grpo
+  kind = \"exact_match\"
+  truth = { column = \"answer\" }
+
+  [raft]                                            # every key and table from here on may be left out
+  keep = { kind = \"best_of_group\", count = 1 }      # or { kind = \"at_least\", score = 1.0 }
+  truncated = \"keep\"                                # or leave_out: those without an end are not imitated
+  rollout = { samples = 8, max_new_tokens = 256 }   # completions of a prompt, and how they are sampled
+  batch_size = 8                                    # prompts a step
+  micro_batch_size = 8                              # completions a forward pass
+  duration = { steps = 200 }                        # or { epochs = 1.0 }
+  update.learning_rate = 2e-5
+
+  [evaluation]                                      # held-out prompts, a completion of each: mean reward and its margin
+  every = 20
+
+  Everything else, [adapter], [checkpoints], [samples], [save] and so on, is as for align grpo.
+
+Examples:
+  align raft --config run.toml --dry-run
+  align raft --config run.toml --set raft.keep='{ kind = \"at_least\", score = 1.0 }'
+  align rollouts show runs/raft --best --worst --limit 6
+  align raft --config run.toml --resume";
+
+/// Of `align distill`.
+pub(super) const DISTILL_EXAMPLES: &str = "\
+Data:
+  A record has `prompt`, a text or a list of messages. Where steps learn from completions of the data, it has `completion`
+  as well, or `messages`, of which the assistant's last one is the completion.
+
+Run file:
+  model = \"models/SmolLM2-135M-Instruct.Q4_1.gguf\"  # the student
+  data = { train = \"prompts.jsonl\", evaluation_share = 0.1 }
+  out = \"runs/distill\"
+
+  [teacher]
+  path = \"models/SmolLM2-360M-Instruct\"             # Hugging Face directory, GGUF file, or owner/name of the Hub
+  adapter = \"runs/teacher\"                          # a PEFT adapter on it, if there is one
+
+  [distill]                                         # every key and table from here on may be left out
+  objective = { kind = \"divergence\", divergence = { kind = \"jensen_shannon\", beta = 0.5 } }
+                                                    # or reverse_kl, forward_kl; or { kind = \"policy_gradient\" }
+  on_policy = 0.5                                   # share of the steps whose completions the student writes: 1 needs
+                                                    # nothing but prompts
+  off_policy = \"data\"                               # who writes the others: data or teacher
+  rollout = { samples = 1, max_new_tokens = 128 }   # completions are no longer than this, whoever wrote them
+  batch_size = 8                                    # prompts a step
+  micro_batch_size = 8                              # completions a forward pass
+  duration = { steps = 200 }                        # or { epochs = 3.0 }
+  update.learning_rate = 2e-5
+
+  [evaluation]                                      # held-out prompts: the divergence from the teacher, on completions of
+  every = 20                                        # the data if steps learn from them, else on what the student writes
+
+  Everything else, [adapter], [checkpoints], [samples], [save] and so on, is as for align sft.
+
+docs/rl.md explains the settings and everything that is measured.
+
+Examples:
+  align distill --config examples/configs/distill_smollm2.toml --dry-run
+  align distill --config examples/configs/distill_smollm2.toml
+  align distill --config run.toml --set distill.on_policy=1 --out runs/on-policy
+  align rollouts show runs/distill --sort lowest --limit 3
+  align distill --config run.toml --resume";
+
 /// Which run, and what to do about it.
 #[derive(Debug, Args)]
 pub(crate) struct TrainingArguments {

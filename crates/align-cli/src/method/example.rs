@@ -41,6 +41,10 @@ pub(crate) enum Note {
     FillsContext,
     /// It is left out: there is no prompt.
     NoPrompt,
+    /// Its completion is longer than what is sampled, and lost its end.
+    CutCompletion,
+    /// It has a completion that nothing learns from.
+    UnreadCompletion,
     /// Its prompt ends inside a token of the whole.
     UnevenBoundary,
 }
@@ -69,6 +73,14 @@ impl Note {
             Self::FillsContext => {
                 "prompts fill the model's context, leave no room for a completion and are left out".into()
             }
+            Self::CutCompletion => {
+                format!(
+                    "completions are longer than {settings}.rollout.max_new_tokens, or than the context, and cut"
+                )
+            }
+            Self::UnreadCompletion => format!(
+                "completions are not read: {settings}.on_policy and {settings}.off_policy have others written"
+            ),
             Self::NoPrompt => "prompts have no token and are left out".into(),
             Self::UnevenBoundary => "prompts end inside a token of the whole sample".into(),
         }
@@ -76,7 +88,14 @@ impl Note {
 
     /// Whether it means that nothing is learnt of the record: where it stands is then worth knowing.
     pub(crate) fn leaves_out(self) -> bool {
-        !matches!(self, Self::Truncated | Self::CutPrompt | Self::UnevenBoundary)
+        !matches!(
+            self,
+            Self::Truncated
+                | Self::CutPrompt
+                | Self::CutCompletion
+                | Self::UnreadCompletion
+                | Self::UnevenBoundary
+        )
     }
 }
 

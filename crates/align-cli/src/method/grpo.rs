@@ -1,114 +1,46 @@
 //! Learning from completions of one prompt that are compared with each other: GRPO and its relatives.
 
-use align_model::{causal_lm::TokenBatch, data::PromptRecord, decoder::Decoder, train::Averaged};
-use align_rl::{GroupConfig, GroupTrainer, RlReport, rollout::PromptExample, watch::GoldEvaluation};
+use align_model::decoder::Decoder;
+use align_rl::{GroupConfig, GroupTrainer, PolicyReference, rollout::RolloutConfig};
 use anyhow::Result;
 
 use super::{
-    Around, Beside, Kit, LearnsFrom, Lesson, Measured, Method, News, Plan, Settings, Texts, Tokenize,
-    preference::named, scored,
+    Around, Kit, LearnsFrom, Plan, Settings,
+    preference::named,
+    prompted,
+    scored::{Parts, Scored},
 };
-use crate::{run_file::rewards::RewardsTable, training::report::Fact};
+use crate::training::report::Fact;
 
 /// Learning from groups of completions.
 #[derive(Debug)]
 pub(crate) struct Grpo;
 
-impl Method for Grpo {
+impl Scored for Grpo {
     const TITLE: &'static str = "Learning from groups of completions";
     type Config = GroupConfig;
-    type Record = PromptRecord;
-    type Example = PromptExample;
-    type Row = PromptExample;
-    type Model = Decoder;
     type Trainer = GroupTrainer<Decoder>;
 
-    fn tokenize<'a>(config: &'a GroupConfig, texts: Texts<'a>) -> Tokenize<'a, Self> {
-        Box::new(scored::tokenize(&config.rollout, texts))
+    fn rollout(config: &GroupConfig) -> &RolloutConfig {
+        &config.rollout
     }
 
-    fn rows(_: &GroupConfig, examples: &[PromptExample]) -> Vec<PromptExample> {
-        examples.to_vec()
+    fn reference(config: &GroupConfig) -> Option<PolicyReference> {
+        config.reference_policy()
     }
 
-    fn tokens(row: &PromptExample) -> usize {
-        row.tokens.len()
-    }
-
-    fn pass(config: &GroupConfig, rows: &[&PromptExample]) -> (TokenBatch, usize) {
-        scored::pass(&config.rollout, config.micro_batch_size.get(), rows)
-    }
-
-    fn copies(config: &GroupConfig) -> usize {
-        scored::copies(config.reference_policy())
-    }
-
-    fn beside(
-        config: &GroupConfig,
-        examples: &[PromptExample],
-        model: &Decoder,
-        kit: &Kit<'_>,
-    ) -> Result<Vec<Beside>> {
-        let sequences = config.prompts_per_step().get() * config.rollout.samples.get();
-        scored::beside(&config.rollout, sequences, examples, model, kit)
-    }
-
-    fn trainer(
-        config: &GroupConfig,
-        model: Decoder,
-        lesson: Lesson<'_, PromptExample>,
-    ) -> Result<GroupTrainer<Decoder>> {
-        let kit = &lesson.kit;
-        let config = GroupConfig { rollout: scored::ending(&config.rollout, kit), ..config.clone() };
-        let reference = scored::reference(config.reference_policy(), &model);
-        let (rewards, tokenizer) = (kit.training_rewards()?, Some(kit.tokenizer.clone()));
-        Ok(GroupTrainer::new(model, reference, rewards, tokenizer, &config, lesson.steps)?)
-    }
-
-    fn evaluate(
-        config: &GroupConfig,
-        trainer: &Averaged<GroupTrainer<Decoder>>,
-        examples: &[PromptExample],
-        kit: &Kit<'_>,
-    ) -> Result<Measured> {
-        scored::evaluate(&config.rollout, config.seed, &trainer.result(), examples, kit)
-    }
-
-    fn gold(
-        config: &GroupConfig,
-        models: [&Decoder; 2],
-        examples: &[PromptExample],
-        gold: &RewardsTable,
-        kit: &Kit<'_>,
-    ) -> Result<GoldEvaluation> {
-        scored::gold(&config.rollout, config.seed, models, (examples, gold), kit)
-    }
-
-    fn news(report: &RlReport) -> News<'_> {
-        News { rollouts: &report.rollouts, alarms: &report.alarms }
-    }
-
-    fn check_examples(_: &GroupConfig, examples: &[PromptExample], kit: &Kit<'_>) -> Result<()> {
-        scored::check_rewards(examples, kit)
-    }
-
-    fn tried(
-        config: &GroupConfig,
-        policy: &Decoder,
-        examples: &[PromptExample],
-        kit: &Kit<'_>,
-    ) -> Result<Vec<String>> {
-        scored::tried(&config.rollout, config.seed, policy, examples, kit)
+    fn trainer(config: &GroupConfig, parts: Parts, _: &Kit<'_>) -> Result<GroupTrainer<Decoder>> {
+        let Parts { policy, reference, rewards, tokenizer, rollout, steps } = parts;
+        let config = GroupConfig { rollout, ..config.clone() };
+        Ok(GroupTrainer::new(policy, reference, rewards, tokenizer, &config, steps)?)
     }
 
     fn facts(config: &GroupConfig) -> Vec<Fact> {
-        let reference = config.reference_policy().map(|policy| Fact::new("reference", named(&policy)));
-        let facts = [
+        vec![
             Fact::new("objective", named(&config.algorithm.objective)),
             Fact::new("advantages", named(&config.algorithm.advantages)),
             Fact::new("completions of a prompt", config.rollout.samples),
-        ];
-        facts.into_iter().chain(reference).collect()
+        ]
     }
 }
 
@@ -122,7 +54,7 @@ impl Settings for GroupConfig {
     }
 
     fn check_around(&self, around: Around) -> Result<()> {
-        scored::check_reference(Self::NAME, self.reference_policy(), around)
+        prompted::check_reference(Self::NAME, self.reference_policy(), around)
     }
 
     fn plan(&self) -> Plan {

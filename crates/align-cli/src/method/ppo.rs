@@ -2,136 +2,68 @@
 
 use std::path::Path;
 
-use align_model::{
-    causal_lm::TokenBatch, data::PromptRecord, decoder::Decoder, memory::parameters, train::Averaged,
-};
+use align_model::{decoder::Decoder, memory::parameters};
 use align_reward::model::{RewardModel, load_reward_model};
 use align_rl::{
-    PpoConfig, PpoModels, PpoTrainer, RlReport,
+    PolicyReference, PpoConfig, PpoModels, PpoTrainer,
     critic::{Critic, value_head},
-    rollout::PromptExample,
-    watch::GoldEvaluation,
+    rollout::{PromptExample, RolloutConfig},
 };
 use anyhow::{Context as _, Result};
 
 use super::{
-    Around, Beside, Kit, LearnsFrom, Lesson, Measured, Method, News, Plan, Settings, Texts, Tokenize,
-    preference::named, scored,
+    Around, Beside, Kit, LearnsFrom, Plan, Settings,
+    preference::named,
+    prompted,
+    scored::{Parts, Scored},
 };
-use crate::{
-    model,
-    run_file::{CriticTable, rewards::RewardsTable},
-    training::report::Fact,
-};
+use crate::{model, run_file::CriticTable, training::report::Fact};
 
 /// Learning from completions with a critic.
 #[derive(Debug)]
 pub(crate) struct Ppo;
 
-impl Method for Ppo {
+impl Scored for Ppo {
     const TITLE: &'static str = "Proximal policy optimisation";
     type Config = PpoConfig;
-    type Record = PromptRecord;
-    type Example = PromptExample;
-    type Row = PromptExample;
-    type Model = Decoder;
     type Trainer = PpoTrainer<Decoder>;
 
-    fn tokenize<'a>(config: &'a PpoConfig, texts: Texts<'a>) -> Tokenize<'a, Self> {
-        Box::new(scored::tokenize(&config.rollout, texts))
+    fn rollout(config: &PpoConfig) -> &RolloutConfig {
+        &config.rollout
     }
 
-    fn rows(_: &PpoConfig, examples: &[PromptExample]) -> Vec<PromptExample> {
-        examples.to_vec()
+    fn reference(config: &PpoConfig) -> Option<PolicyReference> {
+        config.reference_policy()
     }
 
-    fn tokens(row: &PromptExample) -> usize {
-        row.tokens.len()
-    }
-
-    fn pass(config: &PpoConfig, rows: &[&PromptExample]) -> (TokenBatch, usize) {
-        scored::pass(&config.rollout, config.micro_batch_size.get(), rows)
-    }
-
-    fn copies(config: &PpoConfig) -> usize {
-        scored::copies(config.reference_policy())
-    }
-
-    fn beside(
-        config: &PpoConfig,
-        examples: &[PromptExample],
-        model: &Decoder,
-        kit: &Kit<'_>,
-    ) -> Result<Vec<Beside>> {
-        let sequences = config.batch_size.get() * config.rollout.samples.get();
-        let mut beside = scored::beside(&config.rollout, sequences, examples, model, kit)?;
-        beside.push(Beside { name: "critic", bytes: critic_bytes(model, kit)? });
-        Ok(beside)
-    }
-
-    fn trainer(
-        config: &PpoConfig,
-        model: Decoder,
-        lesson: Lesson<'_, PromptExample>,
-    ) -> Result<PpoTrainer<Decoder>> {
-        let kit = &lesson.kit;
-        let config = PpoConfig { rollout: scored::ending(&config.rollout, kit), ..config.clone() };
-        let reference = scored::reference(config.reference_policy(), &model);
-        let fresh = || value_head(model.config().hidden_size, kit.start.device);
+    fn trainer(config: &PpoConfig, parts: Parts, kit: &Kit<'_>) -> Result<PpoTrainer<Decoder>> {
+        let Parts { policy, reference, rewards, tokenizer, rollout, steps } = parts;
+        let config = PpoConfig { rollout, ..config.clone() };
+        let fresh = || value_head(policy.config().hidden_size, kit.start.device);
         let critic = match kit.critic {
             Some(CriticTable::RewardModel { from }) => Critic::Separate(load_critic(from, kit)?),
             Some(CriticTable::Shared) => Critic::Shared(fresh()),
             Some(CriticTable::Policy) | None => {
-                Critic::Separate(RewardModel::new(model.clone().without_head(), fresh()))
+                Critic::Separate(RewardModel::new(policy.clone().without_head(), fresh()))
             }
         };
-        let (rewards, tokenizer) = (kit.training_rewards()?, Some(kit.tokenizer.clone()));
-        let models = PpoModels { policy: model, reference, critic };
-        Ok(PpoTrainer::new(models, rewards, tokenizer, &config, lesson.steps)?)
+        let models = PpoModels { policy, reference, critic };
+        Ok(PpoTrainer::new(models, rewards, tokenizer, &config, steps)?)
     }
 
-    fn evaluate(
-        config: &PpoConfig,
-        trainer: &Averaged<PpoTrainer<Decoder>>,
-        examples: &[PromptExample],
-        kit: &Kit<'_>,
-    ) -> Result<Measured> {
-        scored::evaluate(&config.rollout, config.seed, &trainer.result(), examples, kit)
+    fn beside(_: &PpoConfig, _: &[PromptExample], policy: &Decoder, kit: &Kit<'_>) -> Result<Vec<Beside>> {
+        Ok(vec![Beside { name: "critic", bytes: critic_bytes(policy, kit)? }])
     }
 
-    fn gold(
-        config: &PpoConfig,
-        models: [&Decoder; 2],
-        examples: &[PromptExample],
-        gold: &RewardsTable,
-        kit: &Kit<'_>,
-    ) -> Result<GoldEvaluation> {
-        scored::gold(&config.rollout, config.seed, models, (examples, gold), kit)
-    }
-
-    fn news(report: &RlReport) -> News<'_> {
-        News { rollouts: &report.rollouts, alarms: &report.alarms }
-    }
-
-    fn check_examples(_: &PpoConfig, examples: &[PromptExample], kit: &Kit<'_>) -> Result<()> {
+    fn check_models(kit: &Kit<'_>) -> Result<()> {
         if let Some(CriticTable::RewardModel { from }) = kit.critic {
             model::open(from).context("critic.from")?;
         }
-        scored::check_rewards(examples, kit)
-    }
-
-    fn tried(
-        config: &PpoConfig,
-        policy: &Decoder,
-        examples: &[PromptExample],
-        kit: &Kit<'_>,
-    ) -> Result<Vec<String>> {
-        scored::tried(&config.rollout, config.seed, policy, examples, kit)
+        Ok(())
     }
 
     fn facts(config: &PpoConfig) -> Vec<Fact> {
-        let reference = config.reference_policy().map(|policy| Fact::new("reference", named(&policy)));
-        std::iter::once(Fact::new("objective", named(&config.objective))).chain(reference).collect()
+        vec![Fact::new("objective", named(&config.objective))]
     }
 }
 
@@ -163,7 +95,7 @@ impl Settings for PpoConfig {
     }
 
     fn check_around(&self, around: Around) -> Result<()> {
-        scored::check_reference(Self::NAME, self.reference_policy(), around)
+        prompted::check_reference(Self::NAME, self.reference_policy(), around)
     }
 
     fn plan(&self) -> Plan {

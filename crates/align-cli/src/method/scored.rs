@@ -1,130 +1,229 @@
-//! What the methods that learn from rewards have in common: prompts, completions, scores.
+//! What the methods that learn from rewards have in common.
 
-use std::num::NonZeroUsize;
+use std::{fmt, num::NonZeroUsize};
 
 use align_model::{
     causal_lm::TokenBatch,
-    chat::RenderOptions,
-    data::{Located, PromptRecord},
+    checkpoint::Resumable,
+    data::PromptRecord,
     decoder::Decoder,
     memory::parameters,
+    tokenizer::Tokenizer,
+    train::{Averaged, Step, Trains},
 };
 use align_reward::{function::score_rollouts, rollout::Rollout, score::Score, spec::RewardSpec};
 use align_rl::{
-    PolicyReference, Rewards,
+    PolicyReference, Rewards, RlReport,
     group::{HeldOut, PolicyEvaluation},
-    rollout::{LongPrompt, PromptExample, PromptTokenizer, RolloutConfig},
+    rollout::{PromptExample, RolloutConfig},
     watch::GoldEvaluation,
 };
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Around, Beside, Example, Kit, Learnt, Measured, Note, Part, Texts, Tokenized};
+use super::{Beside, Kit, Lesson, Measured, Method, News, Settings, Texts, Tokenize, prompted};
 use crate::{
     model,
     run_file::rewards::{RewardSource, RewardsTable},
+    training::report::Fact,
 };
 
-/// Makes an example of a prompt.
-pub(super) fn tokenize<'a>(
-    rollout: &'a RolloutConfig,
-    texts: Texts<'a>,
-) -> impl Fn(&Located<PromptRecord>) -> Result<Tokenized<PromptExample>> + 'a {
-    let Texts { tokenizer, templates, now, context, .. } = texts;
-    let render = RenderOptions { now: Some(now), ..RenderOptions::prompt() };
-    move |located| {
-        let tokenizer = PromptTokenizer { tokenizer, templates, render: &render };
-        let example = tokenizer.located(located).context("cannot prepare the data")?;
-        let tokens = example.tokens.len();
-        let limit = rollout.prompt_limit.map(|limit| (limit.tokens.get(), limit.on_too_long));
-        let (note, is_kept) = match limit {
-            _ if tokens == 0 => (Some(Note::NoPrompt), false),
-            Some((limit, LongPrompt::LeaveOut)) if tokens > limit => (Some(Note::LongPrompt), false),
-            Some((limit, LongPrompt::KeepEnd)) if tokens > limit => (Some(Note::CutPrompt), limit < context),
-            _ if tokens >= context => (Some(Note::FillsContext), false),
-            _ => (None, true),
+/// A method whose policy answers prompts and learns from what rewards say of the answers.
+pub(crate) trait Scored: fmt::Debug + Sized {
+    /// What it is, for people.
+    const TITLE: &'static str;
+    /// The settings, which are a table of the run file.
+    type Config: Settings;
+    /// Who trains the policy.
+    type Trainer: Step<[PromptExample], Report = RlReport> + Trains<Model = Decoder> + Resumable + fmt::Debug;
+
+    /// How the policy answers.
+    fn rollout(config: &Self::Config) -> &RolloutConfig;
+
+    /// What the policy is held to, if it is.
+    fn reference(_config: &Self::Config) -> Option<PolicyReference> {
+        None
+    }
+
+    /// The trainer at the start of a run.
+    fn trainer(config: &Self::Config, parts: Parts, kit: &Kit<'_>) -> Result<Self::Trainer>;
+
+    /// The largest pass over completions of some prompts.
+    fn pass(config: &Self::Config, prompts: &[&PromptExample]) -> (TokenBatch, usize) {
+        prompted::pass(Self::rollout(config), config.plan().micro_batch_size.get(), prompts)
+    }
+
+    /// What a step needs besides its passes, what is sampled, and reward models.
+    fn beside(
+        _config: &Self::Config,
+        _prompts: &[PromptExample],
+        _policy: &Decoder,
+        _kit: &Kit<'_>,
+    ) -> Result<Vec<Beside>> {
+        Ok(Vec::new())
+    }
+
+    /// Checks models that the run needs besides the policy and reward models.
+    fn check_models(_kit: &Kit<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// What is measured on prompts that are not trained on.
+    fn evaluate(
+        config: &Self::Config,
+        trainer: &Averaged<Self::Trainer>,
+        prompts: &[PromptExample],
+        kit: &Kit<'_>,
+    ) -> Result<Measured> {
+        let found = held_out::<Self>(config, &trainer.result(), None, prompts, kit)?;
+        Ok(told(found.metrics()))
+    }
+
+    /// What the report tells of the settings, but for the reference.
+    fn facts(config: &Self::Config) -> Vec<Fact>;
+}
+
+/// What a trainer is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(super) policy: Decoder,
+    pub(super) reference: Option<Decoder>,
+    pub(super) rewards: Rewards,
+    pub(super) tokenizer: Option<Tokenizer>,
+    /// How completions are sampled, and that they end where the model ends what it says.
+    pub(super) rollout: RolloutConfig,
+    pub(super) steps: u64,
+}
+
+impl<S: Scored> Method for S {
+    const TITLE: &'static str = <S as Scored>::TITLE;
+    type Config = <S as Scored>::Config;
+    type Record = PromptRecord;
+    type Example = PromptExample;
+    type Row = PromptExample;
+    type Model = Decoder;
+    type Trainer = <S as Scored>::Trainer;
+
+    fn tokenize<'a>(config: &'a S::Config, texts: Texts<'a>) -> Tokenize<'a, Self> {
+        Box::new(prompted::tokenize(S::rollout(config), texts))
+    }
+
+    fn rows(_: &S::Config, examples: &[PromptExample]) -> Vec<PromptExample> {
+        examples.to_vec()
+    }
+
+    fn tokens(row: &PromptExample) -> usize {
+        row.tokens.len()
+    }
+
+    fn pass(config: &S::Config, rows: &[&PromptExample]) -> (TokenBatch, usize) {
+        <S as Scored>::pass(config, rows)
+    }
+
+    fn copies(config: &S::Config) -> usize {
+        S::reference(config).map_or(0, prompted::copies)
+    }
+
+    fn beside(
+        config: &S::Config,
+        examples: &[PromptExample],
+        model: &Decoder,
+        kit: &Kit<'_>,
+    ) -> Result<Vec<Beside>> {
+        let (rollout, plan) = (S::rollout(config), config.plan());
+        let sequences = plan.batch_size.get() * rollout.samples.get();
+        let mut beside = vec![prompted::keys_and_values(rollout, sequences, examples, model.config())];
+        for path in kit.rewards.models() {
+            let count = parameters(model::open(path)?.architecture().config());
+            beside.push(Beside { name: "reward model", bytes: 4 * count as u64 });
+        }
+        beside.extend(<S as Scored>::beside(config, examples, model, kit)?);
+        Ok(beside)
+    }
+
+    fn trainer(config: &S::Config, model: Decoder, lesson: Lesson<'_, PromptExample>) -> Result<S::Trainer> {
+        let kit = &lesson.kit;
+        let parts = Parts {
+            reference: S::reference(config).map(|kind| prompted::reference(kind, &model)),
+            policy: model,
+            rewards: kit.training_rewards()?,
+            tokenizer: Some(kit.tokenizer.clone()),
+            rollout: prompted::ending(S::rollout(config), kit),
+            steps: lesson.steps,
         };
-        let examples = if is_kept { vec![example] } else { Vec::new() };
-        Ok(Tokenized { examples, lengths: vec![tokens], notes: note.into_iter().collect() })
+        <S as Scored>::trainer(config, parts, kit)
+    }
+
+    fn evaluate(
+        config: &S::Config,
+        trainer: &Averaged<S::Trainer>,
+        examples: &[PromptExample],
+        kit: &Kit<'_>,
+    ) -> Result<Measured> {
+        <S as Scored>::evaluate(config, trainer, examples, kit)
+    }
+
+    fn gold(
+        config: &S::Config,
+        [policy, start]: [&Decoder; 2],
+        examples: &[PromptExample],
+        gold: &RewardsTable,
+        kit: &Kit<'_>,
+    ) -> Result<GoldEvaluation> {
+        let mut found = held_out::<S>(config, policy, Some(start), examples, kit)?;
+        let of = |found: &PolicyEvaluation| {
+            found.reward().context("no completion of the held-out prompts has a score")
+        };
+        let (proxy, kl) = (of(&found)?.mean, found.kl.unwrap_or_default());
+        let rollouts: Vec<Rollout> =
+            found.scored.samples.iter().map(|sample| sample.rollout.clone()).collect();
+        found.scored.scores = Rewards::from(kit.build(gold)?).score(&rollouts)?;
+        let gold = of(&found).context("gold.rewards")?;
+        Ok(GoldEvaluation { kl, proxy, gold: gold.mean, gold_standard_error: gold.standard_error })
+    }
+
+    fn news(report: &RlReport) -> News<'_> {
+        News { rollouts: &report.rollouts, alarms: &report.alarms }
+    }
+
+    fn check_examples(_: &S::Config, examples: &[PromptExample], kit: &Kit<'_>) -> Result<()> {
+        S::check_models(kit)?;
+        check_rewards(examples, kit)
+    }
+
+    fn tried(
+        config: &S::Config,
+        policy: &Decoder,
+        examples: &[PromptExample],
+        kit: &Kit<'_>,
+    ) -> Result<Vec<String>> {
+        let (rollout, seed) = (prompted::tried(S::rollout(config), kit), config.plan().seed);
+        tried(&rollout, seed, policy, examples, kit)
+    }
+
+    fn facts(config: &S::Config) -> Vec<Fact> {
+        let reference =
+            S::reference(config).map(|kind| Fact::new("reference", super::preference::named(&kind)));
+        <S as Scored>::facts(config).into_iter().chain(reference).collect()
     }
 }
 
-/// The largest pass over completions of some prompts: all of them as long as they may be.
-pub(super) fn pass(
-    rollout: &RolloutConfig,
-    micro_batch_size: usize,
-    prompts: &[&PromptExample],
-) -> (TokenBatch, usize) {
-    let mut batch = TokenBatch::default();
-    let mut left = micro_batch_size;
-    let longest = vec![0; rollout.max_new_tokens.get()];
-    for prompt in prompts {
-        let count = rollout.samples.get().min(left);
-        left -= count;
-        if count > 0 {
-            batch.push_sharing(&prompt.tokens, &vec![longest.as_slice(); count]);
-        }
-    }
-    (batch, (micro_batch_size - left) * longest.len())
-}
-
-/// Memory of what is sampled and of the models that score it.
-pub(super) fn beside(
-    rollout: &RolloutConfig,
-    sequences: usize,
-    prompts: &[PromptExample],
+/// One completion of each held-out prompt, what it got, and how far `policy` is from `start`, if that is given.
+fn held_out<S: Scored>(
+    config: &S::Config,
     policy: &Decoder,
+    start: Option<&Decoder>,
+    prompts: &[PromptExample],
     kit: &Kit<'_>,
-) -> Result<Vec<Beside>> {
-    let config = policy.config();
-    let longest = prompts.iter().map(|prompt| prompt.tokens.len()).max().unwrap_or(0);
-    let tokens = sequences.min(rollout.batch_size.get()) * (longest + rollout.max_new_tokens.get());
-    let of_token = 2 * config.layers.len() * config.kv_heads * config.head_dim;
-    let mut beside =
-        vec![Beside { name: "keys and values of what is sampled", bytes: 4 * (tokens * of_token) as u64 }];
-    for path in kit.rewards.models() {
-        let count = parameters(model::open(path)?.architecture().config());
-        beside.push(Beside { name: "reward model", bytes: 4 * count as u64 });
-    }
-    Ok(beside)
+) -> Result<PolicyEvaluation> {
+    let once = RolloutConfig { samples: NonZeroUsize::MIN, ..prompted::ending(S::rollout(config), kit) };
+    let seed = config.plan().seed;
+    let held_out = HeldOut { prompts, rollout: &once, seed, tokenizer: Some(kit.tokenizer) };
+    Ok(held_out.evaluate(policy, start, &mut Rewards::from(kit.new_rewards()?))?)
 }
 
-/// Whether a run file has what a reference needs; `settings` is the name of the table of settings.
-pub(super) fn check_reference(settings: &str, policy: Option<PolicyReference>, around: Around) -> Result<()> {
-    ensure!(
-        around.has_adapter || !matches!(policy, Some(PolicyReference::AdapterOff {})),
-        "{settings}.reference = {{ kind = \"adapter_off\" }} needs an adapter to switch off: add [adapter]"
-    );
-    Ok(())
-}
-
-/// The reference of a run that starts from `policy`.
-pub(super) fn reference(kind: Option<PolicyReference>, policy: &Decoder) -> Option<Decoder> {
-    kind.map(|kind| match kind {
-        PolicyReference::AdapterOff {} => policy.without_adapter(),
-        PolicyReference::Frozen {} | PolicyReference::Moving { .. } | PolicyReference::Averaged { .. } => {
-            policy.clone()
-        }
-    })
-}
-
-/// Copies of what is trained that a reference is.
-pub(super) fn copies(kind: Option<PolicyReference>) -> usize {
-    match kind {
-        None | Some(PolicyReference::AdapterOff {}) => 0,
-        Some(PolicyReference::Frozen {}) => 1,
-        Some(PolicyReference::Moving { .. } | PolicyReference::Averaged { .. }) => 2,
-    }
-}
-
-/// Settings of rollouts whose completions end where the model ends what it says.
-pub(super) fn ending(rollout: &RolloutConfig, kit: &Kit<'_>) -> RolloutConfig {
-    let mut rollout = rollout.clone();
-    for end in kit.ends {
-        if !rollout.stop.tokens.contains(end) {
-            rollout.stop.tokens.push(*end);
-        }
-    }
-    rollout
+/// What is told of an evaluation: with one completion of a prompt there is no spread inside its group.
+pub(super) fn told(metrics: Vec<(String, f64)>) -> Measured {
+    metrics.into_iter().filter(|(name, _)| name != "frac_reward_zero_std").collect()
 }
 
 /// Prompts by which rewards are tried before a run.
@@ -171,64 +270,17 @@ fn try_reward(spec: &RewardSpec, rollouts: &[Rollout]) -> Result<()> {
     Ok(())
 }
 
-/// What a policy gets for one completion of each held-out prompt, with the margin of the mean's 95 % interval.
-pub(super) fn evaluate(
-    rollout: &RolloutConfig,
-    seed: u64,
-    policy: &Decoder,
-    prompts: &[PromptExample],
-    kit: &Kit<'_>,
-) -> Result<Measured> {
-    let once = RolloutConfig { samples: NonZeroUsize::MIN, ..ending(rollout, kit) };
-    let held_out = HeldOut { prompts, rollout: &once, seed, tokenizer: Some(kit.tokenizer) };
-    let found = held_out.evaluate(policy, None, &mut Rewards::from(kit.new_rewards()?))?;
-    let alone = |(name, _): &(String, f64)| name != "frac_reward_zero_std";
-    Ok(found.metrics().into_iter().filter(alone).collect())
-}
-
-/// What a policy gets for completions of held-out prompts by the rewards that it is trained on and by a better measure, and
-/// how far it has gone from `start`.
-pub(super) fn gold(
-    rollout: &RolloutConfig,
-    seed: u64,
-    [policy, start]: [&Decoder; 2],
-    (prompts, gold): (&[PromptExample], &RewardsTable),
-    kit: &Kit<'_>,
-) -> Result<GoldEvaluation> {
-    let once = RolloutConfig { samples: NonZeroUsize::MIN, ..ending(rollout, kit) };
-    let held_out = HeldOut { prompts, rollout: &once, seed, tokenizer: Some(kit.tokenizer) };
-    let mut found = held_out.evaluate(policy, Some(start), &mut Rewards::from(kit.new_rewards()?))?;
-    let of = |found: &PolicyEvaluation| {
-        found.reward().context("no completion of the held-out prompts has a score")
-    };
-    let (proxy, kl) = (of(&found)?.mean, found.kl.unwrap_or_default());
-    let rollouts: Vec<Rollout> = found.scored.samples.iter().map(|sample| sample.rollout.clone()).collect();
-    found.scored.scores = Rewards::from(kit.build(gold)?).score(&rollouts)?;
-    let gold = of(&found).context("gold.rewards")?;
-    Ok(GoldEvaluation { kl, proxy, gold: gold.mean, gold_standard_error: gold.standard_error })
-}
-
-/// Completions of each prompt that a dry run samples, and tokens of each, at most.
-const TRIED_SAMPLES: usize = 2;
-const TRIED_TOKENS: usize = 24;
-
 /// Some short completions of a policy that has not learnt anything yet, with their scores.
-pub(super) fn tried(
+fn tried(
     rollout: &RolloutConfig,
     seed: u64,
     policy: &Decoder,
     prompts: &[PromptExample],
     kit: &Kit<'_>,
 ) -> Result<Vec<String>> {
-    let few = |own: NonZeroUsize, most: usize| own.min(NonZeroUsize::MIN.saturating_add(most - 1));
-    let short = RolloutConfig {
-        samples: few(rollout.samples, TRIED_SAMPLES),
-        max_new_tokens: few(rollout.max_new_tokens, TRIED_TOKENS),
-        ..ending(rollout, kit)
-    };
-    let held_out = HeldOut { prompts, rollout: &short, seed, tokenizer: Some(kit.tokenizer) };
+    let held_out = HeldOut { prompts, rollout, seed, tokenizer: Some(kit.tokenizer) };
     let scored = held_out.evaluate(policy, None, &mut Rewards::from(kit.new_rewards()?))?.scored;
-    let (count, most) = (scored.samples.len(), short.max_new_tokens);
+    let (count, most) = (scored.samples.len(), rollout.max_new_tokens);
     let heading =
         format!("completions {count} of the model as it is, of at most {most} tokens, and what they get");
     let rows = scored.rows(0, &vec![None; count]);
@@ -239,19 +291,4 @@ pub(super) fn tried(
         totals.into_iter().find_map(reason).unwrap_or_default()
     );
     Ok(std::iter::once(heading).chain(rows.iter().map(|row| format!("\n{row}"))).collect())
-}
-
-impl Example for PromptExample {
-    const PLURAL: &'static str = "prompts";
-
-    fn parts(&self) -> Vec<Part<'_>> {
-        vec![Part { name: "", tokens: &self.tokens, learnt: Learnt::None }]
-    }
-
-    /// What rewards may look at besides.
-    fn label(&self) -> Option<String> {
-        let columns = self.columns.iter().map(|(name, value)| format!("{name} {value}"));
-        let columns: Vec<String> = columns.collect();
-        (!columns.is_empty()).then(|| columns.join(", "))
-    }
 }

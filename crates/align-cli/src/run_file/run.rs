@@ -22,6 +22,7 @@ use super::{
     data::DataTable,
     date::RunDate,
     rewards::{GoldTable, RewardsTable},
+    teacher::TeacherTable,
 };
 use crate::{
     method::{Around, LearnsFrom, ModelKind, Settings},
@@ -65,6 +66,8 @@ pub(crate) struct Run<C> {
     pub(crate) gold: Option<GoldTable>,
     /// What a critic is; only where the method has one.
     pub(crate) critic: Option<CriticTable>,
+    /// Who is learnt from; only where the method learns from a teacher.
+    pub(crate) teacher: Option<TeacherTable>,
 }
 
 /// What learns which rewards to expect.
@@ -140,6 +143,15 @@ impl<C: Settings> Run<C> {
         findings.keep(self.adapter.as_ref().map_or(Ok(()), AdapterTable::check));
         findings.keep(self.check_save());
         findings.keep(self.check_rewards());
+        findings.keep(self.check_teacher());
+    }
+
+    fn check_teacher(&self) -> Result<()> {
+        ensure!(
+            C::LEARNS_FROM != LearnsFrom::Teacher || self.teacher.is_some(),
+            "there is nobody to learn from: add [teacher], with the model's place as `path`"
+        );
+        Ok(())
     }
 
     fn check_rewards(&self) -> Result<()> {
@@ -231,13 +243,18 @@ impl<C: Settings> Run<C> {
             deciding["gold"] = serde_json::to_value(&self.gold)?;
             deciding["critic"] = serde_json::to_value(&self.critic)?;
         }
+        if let Some(teacher) = &self.teacher {
+            deciding["teacher"] = serde_json::to_value(teacher)?;
+        }
         Ok(deciding)
     }
 }
 
 impl<C: Settings> Run<C> {
-    /// The last three are only for methods that learn from rewards, and the very last for those with a critic.
-    const KEYS: [&'static str; 17] = [
+    /// The first is only for methods that learn from a teacher, the last three for those that learn from rewards, and the
+    /// very last for those with a critic.
+    const KEYS: [&'static str; 18] = [
+        "teacher",
         "model",
         "out",
         "device",
@@ -257,9 +274,10 @@ impl<C: Settings> Run<C> {
         "critic",
     ];
     const EXPECTED: &'static [&'static str] = match C::LEARNS_FROM {
-        LearnsFrom::RewardsAndValues => &Self::KEYS,
-        LearnsFrom::Rewards => Self::KEYS.split_at(16).0,
-        LearnsFrom::Data => Self::KEYS.split_at(14).0,
+        LearnsFrom::Teacher => Self::KEYS.split_at(15).0,
+        LearnsFrom::Data => Self::KEYS.split_at(15).0.split_at(1).1,
+        LearnsFrom::Rewards => Self::KEYS.split_at(17).0.split_at(1).1,
+        LearnsFrom::RewardsAndValues => Self::KEYS.split_at(1).1,
     };
 }
 
@@ -279,6 +297,7 @@ impl<C: Settings> Serialize for Run<C> {
         put(&mut map, "early_stopping", self.early_stopping.as_ref())?;
         put(&mut map, "ema", self.ema.as_ref())?;
         put(&mut map, "samples", self.samples.as_ref())?;
+        put(&mut map, "teacher", self.teacher.as_ref())?;
         map.serialize_entry("save", &self.save)?;
         if C::LEARNS_FROM.has_rewards() {
             put(&mut map, "gold", self.gold.as_ref())?;
@@ -330,7 +349,7 @@ impl<'de, C: Settings> Visitor<'de> for RunVisitor<C> {
         let (mut device, mut method) = (DeviceName::FLEX, C::default());
         let (mut moment, mut adapter, mut evaluation, mut early_stopping) = (None, None, None, None);
         let (mut ema, mut samples, mut rewards) = (None, None, RewardsTable::default());
-        let (mut gold, mut critic) = (None, None);
+        let (mut gold, mut critic, mut teacher) = (None, None, None);
         let (mut memory, mut checkpoints, mut save) =
             (MemoryTable::default(), CheckpointConfig::default(), SaveTable::default());
         while let Some(Key(key, _)) = map.next_key::<Key<C>>()? {
@@ -351,6 +370,7 @@ impl<'de, C: Settings> Visitor<'de> for RunVisitor<C> {
                 "rewards" => rewards = map.next_value()?,
                 "gold" => gold = Some(map.next_value()?),
                 "critic" => critic = Some(map.next_value()?),
+                "teacher" => teacher = Some(map.next_value()?),
                 _ => method = map.next_value()?,
             }
         }
@@ -373,6 +393,7 @@ impl<'de, C: Settings> Visitor<'de> for RunVisitor<C> {
             rewards,
             gold,
             critic,
+            teacher,
         })
     }
 }

@@ -4,6 +4,7 @@
 
 mod chat;
 mod data;
+mod distill;
 mod generate;
 mod hub;
 mod mistakes;

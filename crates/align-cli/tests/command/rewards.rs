@@ -27,6 +27,8 @@ pub(crate) fn place() -> Workplace {
             "rollout = { samples = 4, max_new_tokens = 4 }\nbatch_size = 3\nmicro_batch_size = 6\nepochs = 2\n\
              critic_update.learning_rate = 1e-2\n",
         ),
+        ("raft", "rollout = { samples = 8, max_new_tokens = 4 }\nbatch_size = 3\nmicro_batch_size = 12\n"),
+        ("online", "rollout = { samples = 8, max_new_tokens = 4 }\nbatch_size = 3\nmicro_batch_size = 6\n"),
     ] {
         place.write(
             &format!("{method}.toml"),
@@ -58,7 +60,7 @@ fn run(method: &str) -> String {
 #[test]
 fn each_method_learns_what_is_rewarded() {
     let place = place();
-    for (method, completions) in [("grpo", 24), ("ppo", 12)] {
+    for (method, completions) in [("grpo", 24), ("ppo", 12), ("online", 24), ("raft", 24)] {
         let said = place.align(&run(method)).succeeded();
         assert!(said.contains("prompts.jsonl: 3 prompts, "), "{said}");
         assert!(said.contains("fill the model's context, leave no room"), "{said}");
@@ -73,6 +75,21 @@ fn each_method_learns_what_is_rewarded() {
         assert_eq!(place.read(&format!("{method}/rollouts.jsonl")).lines().count(), 24 * completions);
         assert!(place.read(&format!("{method}/report.html")).contains("evaluation reward"), "{method}");
     }
+}
+
+#[test]
+fn every_objective_wins_against_its_reference() {
+    let place = place();
+    for objective in ["kind='online_dpo',loss='ipo'", "kind='nash_md',beta=0.01", "kind='xpo'"] {
+        let said = format!("{} --set online.objective={{{objective}}} --overwrite", run("online"));
+        place.align(&said).succeeded();
+        let metrics = metrics(&place, "online");
+        let (first, last) = (&metrics[0], &metrics[24]);
+        assert!(number(last, "eval_win_rate") > number(first, "eval_win_rate") + 0.05, "{first} {last}");
+        assert!(number(last, "eval_win_rate_margin") >= 0.0 && last["reward"].is_number(), "{last}");
+    }
+    let said = place.align("rollouts show online --step 24 --limit 1").succeeded();
+    assert!(said.contains("  preferred: ") && said.contains("  regex: "), "{said}");
 }
 
 #[test]
@@ -98,7 +115,7 @@ fn rollouts_are_there_to_be_read() {
 #[test]
 fn runs_go_on_bit_for_bit() {
     let place = place();
-    for method in ["grpo", "ppo"] {
+    for method in ["grpo", "ppo", "online", "raft"] {
         let result = || {
             let model = fs::read(place.path(&format!("{method}/model.safetensors"))).unwrap();
             let text = |file: &str| place.read(&format!("{method}/{file}.jsonl"));
@@ -118,7 +135,7 @@ fn runs_go_on_bit_for_bit() {
 #[test]
 fn a_dry_run_shows_completions_and_what_they_get() {
     let place = place();
-    for (method, critic) in [("grpo", false), ("ppo", true)] {
+    for (method, critic) in [("grpo", false), ("ppo", true), ("online", false), ("raft", false)] {
         let said = place.align(&format!("{} --dry-run", run(method))).succeeded();
         for expected in [
             "prompts.jsonl:1: 4 tokens, answer \"moo\"",
@@ -178,6 +195,7 @@ fn adapters_learn_from_rewards_too() {
     for (method, kl) in [
         ("grpo", "--set grpo.algorithm={preset='grpo',objective={kl={coefficient=0.1}}}"),
         ("ppo", "--set ppo.kl={kind='per_token'}"),
+        ("online", "--set online.objective={kind='xpo'}"),
     ] {
         let off =
             format!("--set {method}.reference={{kind='adapter_off'}} --set {method}.duration={{steps=3}}");
@@ -215,6 +233,18 @@ fn what_cannot_work_is_refused() {
         ("grpo", "grpo.micro_batch_size=100", "`micro_batch_size` = 100"),
         ("ppo", "critic={kind='reward_model',from='nowhere'}", "critic.from"),
         ("ppo", "ppo.gamma=2", "ppo.gamma"),
+        ("online", "online.rollout.samples=3", "`rollout.samples` = 3 does not make pairs"),
+        ("online", "online.rollout.decoding={kind='greedy'}", "writes the same completion twice"),
+        ("online", "online.micro_batch_size=13", "`micro_batch_size` = 13 is more than the 12 pairs"),
+        ("online", "online.reference={kind='adapter_off'}", "add [adapter]"),
+        ("online", "online.objective={kind='online_dpo',alpha=1}", "unknown field `alpha`"),
+        ("online", "online.objective={kind='dpo'}", "unknown variant `dpo`"),
+        ("online", "rewards=[{kind='magic'}]", "magic"),
+        ("raft", "raft.keep={kind='best_of_group',count=8}", "`keep.count` = 8 keeps all of 8 completions"),
+        ("raft", "raft.keep={kind='at_least',score=inf}", "`keep.score` = inf is no finite number"),
+        ("raft", "raft.rollout.decoding={kind='greedy'}", "writes the same completion again"),
+        ("raft", "raft.reference={kind='frozen'}", "unknown field `reference`"),
+        ("online", "critic.kind=shared", "unknown field `critic`"),
     ] {
         place.align(&format!("{} --set {set}", run(method))).failed(expected);
         assert!(!place.path(method).exists(), "{set}");

@@ -12,7 +12,7 @@ use rand_chacha::{
 };
 use serde_json::Value;
 
-use crate::{rewards, workplace::Workplace};
+use crate::{distill, rewards, workplace::Workplace};
 
 const RUN: &str = "sft --config run.toml";
 
@@ -60,7 +60,7 @@ fn a_killed_run_goes_on_bit_for_bit() {
 #[test]
 fn a_killed_run_that_learns_from_rewards_goes_on_bit_for_bit() {
     let place = rewards::place();
-    for method in ["grpo", "ppo"] {
+    for method in ["grpo", "ppo", "online", "raft"] {
         let run =
             format!("{method} --config {method}.toml --set out=out --set {method}.duration={{steps=60}}");
         let run = run + " --set checkpoints.every=1 --set checkpoints.keep_last=2";
@@ -70,6 +70,14 @@ fn a_killed_run_that_learns_from_rewards_goes_on_bit_for_bit() {
             fs::remove_dir_all(place.path(out)).unwrap();
         }
     }
+}
+
+#[test]
+fn a_killed_run_that_learns_from_a_teacher_goes_on_bit_for_bit() {
+    let place = distill::place();
+    let run = "distill --config distill.toml --set distill.duration={steps=60} --set checkpoints.every=1";
+    killed_and_resumed(&place, &format!("{run} --set checkpoints.keep_last=2"));
+    assert_eq!(place.read("out/rollouts.jsonl"), place.read("straight/rollouts.jsonl"));
 }
 
 /// Makes a run once straight on and once killed at random points: both have the same result.

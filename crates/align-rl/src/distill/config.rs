@@ -111,6 +111,18 @@ impl DistillationConfig {
         Self { objective, on_policy, ..Self::default() }
     }
 
+    /// Whether some steps learn from completions of the data.
+    #[must_use]
+    pub fn learns_from_data(&self) -> bool {
+        self.on_policy.get() < 1.0 && self.off_policy == OffPolicyCompletions::Data
+    }
+
+    /// Whether some steps learn from completions that are written for them, by the student or by the teacher.
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        self.on_policy.get() > 0.0 || self.off_policy == OffPolicyCompletions::Teacher
+    }
+
     /// Checks the relations between settings; single values were checked when they were parsed.
     ///
     /// # Errors

@@ -48,6 +48,22 @@ pub struct MeanReward {
     pub prompts: usize,
 }
 
+impl MeanReward {
+    /// Of prompts with these means; `None` of no prompts.
+    pub(crate) fn over(means: &[f64]) -> Option<Self> {
+        let (mean, deviation) = mean_and_deviation(means)?;
+        let prompts = means.len();
+        let standard_error = deviation / (prompts as f64).sqrt();
+        Some(Self { mean, standard_error, margin: half_width(standard_error, prompts), prompts })
+    }
+}
+
+/// Half the width of a 95 % confidence interval, by Student's t, from a standard error and the number of draws behind it.
+pub(crate) fn half_width(standard_error: f64, draws: usize) -> f64 {
+    let t = StudentsT::new(0.0, 1.0, (draws.max(2) - 1) as f64);
+    t.map_or(1.96, |t| t.inverse_cdf(0.975)) * standard_error
+}
+
 impl HeldOut<'_> {
     /// Answers the prompts and scores the answers.
     ///
@@ -88,12 +104,7 @@ impl PolicyEvaluation {
             mean_and_deviation(&scored).map(|(mean, _)| mean)
         };
         let means: Vec<f64> = self.scored.groups().into_iter().filter_map(of_group).collect();
-        let (mean, deviation) = mean_and_deviation(&means)?;
-        let prompts = means.len();
-        let standard_error = deviation / (prompts as f64).sqrt();
-        let quantile =
-            StudentsT::new(0.0, 1.0, (prompts.max(2) - 1) as f64).map_or(1.96, |t| t.inverse_cdf(0.975));
-        Some(MeanReward { mean, standard_error, margin: quantile * standard_error, prompts })
+        MeanReward::over(&means)
     }
 
     /// What is logged of it: the mean reward with its interval, the divergence, and what completions are like.

@@ -10,7 +10,10 @@ use align_reward::{
 };
 
 use super::OnlineError;
-use crate::{rollout::Sampled, scoring::Rewards};
+use crate::{
+    rollout::Sampled,
+    scoring::{RewardScores, Rewards},
+};
 
 /// What completions are judged by.
 pub enum Feedback {
@@ -43,8 +46,8 @@ pub(super) struct Judgement {
 #[derive(Debug)]
 pub(super) struct Judged {
     pub(super) judgements: Vec<Judgement>,
-    /// Means and spreads of each reward, under TRL's names.
-    pub(super) named: Vec<(String, f64)>,
+    /// What rewards said, where rewards judge: of both completions of the first duel, of the second, and so on.
+    pub(super) scores: Option<RewardScores>,
 }
 
 impl Feedback {
@@ -56,9 +59,7 @@ impl Feedback {
     /// Judges duels. Rewards of completions that did not end by themselves are lowered by `penalty`.
     pub(super) fn of(&mut self, duels: &[Duel], penalty: Option<f64>) -> Result<Judged, OnlineError> {
         match self {
-            Self::Judge(judge) => {
-                Ok(Judged { judgements: by_judge(&mut **judge, duels)?, named: Vec::new() })
-            }
+            Self::Judge(judge) => Ok(Judged { judgements: by_judge(&mut **judge, duels)?, scores: None }),
             Self::Rewards(rewards) => by_rewards(rewards, duels, penalty),
         }
     }
@@ -105,6 +106,12 @@ impl Judgement {
         let of_scores = self.scores.map(|[a, b]| a - b);
         of_scores.or_else(|| self.preference().map(|preference| preference - 0.5))
     }
+
+    /// 1 if `a` won, 0 if `b` did, one half of a tie.
+    pub(super) fn win(&self) -> Option<f64> {
+        let lead = self.lead()?;
+        Some(if lead.abs() > 0.0 { f64::midpoint(1.0, lead.signum()) } else { 0.5 })
+    }
 }
 
 /// Equal completions are a tie, which needs no judge.
@@ -129,14 +136,13 @@ fn by_rewards(rewards: &mut Rewards, duels: &[Duel], penalty: Option<f64>) -> Re
         duels.iter().flat_map(|duel| [duel.a.rollout.clone(), duel.b.rollout.clone()]).collect();
     let found = rewards.score(&rollouts)?;
     rewards.follow(&found);
-    let named = found.named_metrics();
     let lowered = |(score, rollout): (Score, &Rollout)| match (score, penalty) {
         (Score::Value(value), Some(penalty)) if rollout.finish != FinishReason::Stop => {
             Score::Value(value - penalty)
         }
         (score, _) => score,
     };
-    let scores: Vec<Score> = found.totals.into_iter().zip(&rollouts).map(lowered).collect();
+    let scores: Vec<Score> = found.totals.iter().cloned().zip(&rollouts).map(lowered).collect();
     let judgement = |pair: &[Score]| match pair {
         [Score::Value(a), Score::Value(b)] => {
             Judgement { verdict: Verdict::from(1.0 / (1.0 + (b - a).exp())), scores: Some([*a, *b]) }
@@ -146,7 +152,7 @@ fn by_rewards(rewards: &mut Rewards, duels: &[Duel], penalty: Option<f64>) -> Re
         }
         _ => Judgement { verdict: Verdict::unjudged("a pair is incomplete"), scores: None },
     };
-    Ok(Judged { judgements: scores.chunks(2).map(judgement).collect(), named })
+    Ok(Judged { judgements: scores.chunks(2).map(judgement).collect(), scores: Some(found) })
 }
 
 impl fmt::Debug for Feedback {

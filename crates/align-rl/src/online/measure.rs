@@ -4,7 +4,7 @@ use align_model::{
     logprob::{CompletionLayout, plain},
     train::Update,
 };
-use align_reward::{rollout::FinishReason, score::Score};
+use align_reward::{compose::PartScores, rollout::FinishReason, score::Score};
 use burn::tensor::Tensor;
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
 use crate::{
     report::RlReport,
     rollout::{RolloutRow, Sampled},
+    scoring::RewardScores,
 };
 
 /// Measurements on the device.
@@ -36,6 +37,8 @@ pub(super) struct Read {
 pub(super) struct Tally<'a> {
     pub(super) duels: &'a [Duel],
     pub(super) judgements: &'a [Judgement],
+    /// What rewards said of both completions of each duel, where rewards judge.
+    pub(super) scores: Option<&'a RewardScores>,
     pub(super) pairs: &'a [Pair<'a>],
     pub(super) left_out_prompts: usize,
     pub(super) num_tokens: u64,
@@ -98,7 +101,8 @@ impl Tally<'_> {
         metrics.extend(self.of_scores(objective, read));
         metrics.extend(self.of_completions(objective));
         metrics.extend(self.counts());
-        RlReport { metrics, rollouts: self.rows(), ..RlReport::default() }
+        let named = self.scores.map_or_else(Vec::new, RewardScores::named_metrics);
+        RlReport { metrics, named, rollouts: self.rows(), ..RlReport::default() }
     }
 
     fn of_log_probs(&self, objective: &OnlineObjective, Read { completions, .. }: &Read) -> Metrics {
@@ -149,7 +153,7 @@ impl Tally<'_> {
         metrics
     }
 
-    /// What rewards said, where rewards judge.
+    /// What rewards said, where rewards judge; `reward` is the mean over what the policy wrote.
     fn of_scores(&self, objective: &OnlineObjective, read: Option<&Read>) -> Metrics {
         let scores: Vec<[f64; 2]> = self.judgements.iter().filter_map(|judgement| judgement.scores).collect();
         if scores.is_empty() {
@@ -160,15 +164,19 @@ impl Tally<'_> {
         match objective {
             OnlineObjective::OnlineDpo { beta, .. } => {
                 let all = mean(scores.iter().flatten());
-                let mut metrics = vec![("objective/scores", all), ("objective/scores_margin", margin)];
+                let mut metrics =
+                    vec![("reward", all), ("objective/scores", all), ("objective/scores_margin", margin)];
                 if let Some(Read { completions, .. }) = read {
                     let kl = mean(completions.iter().map(|[policy, reference]| policy - reference));
                     metrics.push(("objective/rlhf_reward", all - beta.get() * kl));
                 }
                 metrics
             }
-            OnlineObjective::NashMd { .. } => vec![("rewards/chosen", of(0)), ("rewards/rejected", of(1))],
+            OnlineObjective::NashMd { .. } => {
+                vec![("reward", of(0)), ("rewards/chosen", of(0)), ("rewards/rejected", of(1))]
+            }
             OnlineObjective::Xpo { .. } => vec![
+                ("reward", of(0)),
                 ("objective/model_scores", of(0)),
                 ("objective/ref_scores", of(1)),
                 ("objective/scores_margin", of(0) - of(1)),
@@ -210,7 +218,7 @@ impl Tally<'_> {
     }
 
     fn rows(&self) -> Vec<RolloutRow> {
-        let of_duel = |(duel, judgement): (&Duel, &Judgement)| {
+        let of_duel = |(index, (duel, judgement)): (usize, (&Duel, &Judgement))| {
             let row = |sampled: &Sampled, side: usize| {
                 let preference = match &judgement.verdict {
                     align_reward::judge::Verdict::Preference(p) => {
@@ -218,14 +226,18 @@ impl Tally<'_> {
                     }
                     align_reward::judge::Verdict::Unjudged { reason } => Score::unscored(reason.clone()),
                 };
-                let mut row =
-                    RolloutRow::new(self.step, &sampled.rollout).with_score("preferred", &preference);
+                let row = RolloutRow::new(self.step, &sampled.rollout).with_score("preferred", &preference);
+                let parts = self.scores.map_or(&[][..], |scores| &scores.parts);
+                let said = |row: RolloutRow, part: &PartScores| {
+                    row.with_score(&part.name, &part.scores[2 * index + side])
+                };
+                let mut row = parts.iter().fold(row, said);
                 row.reward = judgement.scores.map(|scores| scores[side]);
                 row
             };
             [row(&duel.a, 0), row(&duel.b, 1)]
         };
-        self.duels.iter().zip(self.judgements).flat_map(of_duel).collect()
+        self.duels.iter().zip(self.judgements).enumerate().flat_map(of_duel).collect()
     }
 }
 

@@ -5,8 +5,9 @@ use std::num::NonZeroUsize;
 use align_model::{
     causal_lm::{DropoutSeed, IncrementalLm, Recompute},
     checkpoint::{Resumable, State, StateError},
+    generate::Decoding,
     number::Positive,
-    sft::{Duration, SftConfig, SftConfigError, SftExample, SftLoss, SftTrainer},
+    sft::{Duration, SftConfig, SftExample, SftLoss, SftTrainer},
     tokenizer::Tokenizer,
     train::{Report, Step, Trains, UpdateConfig},
 };
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::OnlineError;
 use crate::{
+    error::RlConfigError,
     report::RlReport,
     rollout::{PromptExample, RolloutConfig, RolloutRow, Rollouts, Sampled, sample_rollouts},
     scoring::{RewardScores, Rewards, mean_and_deviation},
@@ -94,6 +96,8 @@ pub struct RejectionSamplingTrainer<M> {
     settings: RejectionSamplingConfig,
     /// Steps made, whether they changed the weights or not.
     rounds: u64,
+    /// Of all completions, those that were not imitated as well.
+    tokens_seen: u64,
 }
 
 impl Default for RejectionSamplingConfig {
@@ -110,6 +114,41 @@ impl Default for RejectionSamplingConfig {
             update: UpdateConfig::default(),
             seed: 42,
         }
+    }
+}
+
+impl RejectionSamplingConfig {
+    /// Checks the relations between settings; single values were checked when they were parsed.
+    ///
+    /// # Errors
+    /// Names the settings and the values they have.
+    pub fn check(&self) -> Result<(), RlConfigError> {
+        let setting = |key, problem: String| Err(RlConfigError::Setting { key, problem });
+        let samples = self.rollout.samples.get();
+        let (micro, batch) = (self.micro_batch_size.get(), self.batch_size.get() * samples);
+        if micro > batch {
+            return Err(RlConfigError::MicroBatchTooLarge { micro, batch });
+        }
+        if self.rollout.decoding == Decoding::Greedy && samples > 1 {
+            let problem = "= \"greedy\" writes the same completion again and again: sample";
+            return setting("rollout.decoding", problem.into());
+        }
+        match self.keep {
+            Keep::BestOfGroup { count } if count.get() >= samples => {
+                let problem = format!(
+                    "= {count} keeps all of {samples} completions: lower it, or raise `rollout.samples`"
+                );
+                return setting("keep.count", problem);
+            }
+            Keep::AtLeast { score } if !score.is_finite() => {
+                return setting("keep.score", format!("= {score} is no finite number"));
+            }
+            Keep::BestFraction { fraction } if fraction.get() >= 1.0 => {
+                return setting("keep.fraction", "= 1 keeps everything: lower it".into());
+            }
+            _ => {}
+        }
+        Ok(self.update.schedule.check(self.update.learning_rate.get())?)
     }
 }
 
@@ -166,7 +205,8 @@ impl<M: IncrementalLm> RejectionSamplingTrainer<M> {
         tokenizer: Option<Tokenizer>,
         config: &RejectionSamplingConfig,
         total_steps: u64,
-    ) -> Result<Self, SftConfigError> {
+    ) -> Result<Self, RlConfigError> {
+        config.check()?;
         let imitation = SftConfig {
             loss: config.loss,
             batch_size: config.batch_size.saturating_mul(config.rollout.samples),
@@ -177,7 +217,7 @@ impl<M: IncrementalLm> RejectionSamplingTrainer<M> {
             ..SftConfig::default()
         };
         let imitation = SftTrainer::new(model, &imitation, total_steps)?;
-        Ok(Self { imitation, rewards, tokenizer, settings: config.clone(), rounds: 0 })
+        Ok(Self { imitation, rewards, tokenizer, settings: config.clone(), rounds: 0, tokens_seen: 0 })
     }
 
     /// The model as it is now.
@@ -221,13 +261,19 @@ impl<M: IncrementalLm> Step<[PromptExample]> for RejectionSamplingTrainer<M> {
         };
         self.rounds += 1;
         self.rewards.follow(&scores);
+        let tokens = |sample: &Sampled| sample.trajectory.prompt.len() + sample.trajectory.tokens.len();
+        self.tokens_seen += samples.iter().map(tokens).sum::<usize>() as u64;
         let mut metrics = learnt.map_or_else(Vec::new, |report| report.metrics());
+        metrics.retain(|(name, _)| *name != "num_tokens");
+        metrics.push(("num_tokens", self.tokens_seen as f64));
         metrics.extend(measured(&samples, &scores, &chosen));
         metrics.push(("prompts/left_out", left_out.len() as f64));
         let row = |(place, sample): (usize, &Sampled)| {
             let row = RolloutRow::new(self.rounds, &sample.rollout);
             let row =
                 scores.parts.iter().fold(row, |row, part| row.with_score(&part.name, &part.scores[place]));
+            let is_kept = f64::from(u8::from(chosen.kept.contains(&place)));
+            let row = row.with_score("kept", &Score::Value(is_kept));
             RolloutRow { reward: scores.totals[place].value(), ..row }
         };
         let rows = samples.iter().enumerate().map(row).collect();
@@ -247,13 +293,15 @@ impl<M: IncrementalLm> Resumable for RejectionSamplingTrainer<M> {
     fn save(&self, state: &mut State) -> Result<(), StateError> {
         self.imitation.save(state)?;
         self.rewards.save(state)?;
-        state.insert("rounds", &self.rounds)
+        state.insert("rounds", &self.rounds)?;
+        state.insert("tokens_sampled", &self.tokens_seen)
     }
 
     fn restore(&mut self, state: &mut State) -> Result<(), StateError> {
         self.imitation.restore(state)?;
         self.rewards.restore(state)?;
         self.rounds = state.take("rounds")?;
+        self.tokens_seen = state.take("tokens_sampled")?;
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use align_model::{
     train::Step,
 };
 use align_rl::{
-    RlConfigError,
+    RlConfigError, RlReport,
     distill::{
         DistillationConfig, DistillationError, DistillationExample, DistillationObjective,
         DistillationTrainer, OffPolicyCompletions,
@@ -132,6 +132,41 @@ fn a_resumed_run_has_the_same_bits() {
     let batches: Vec<Vec<DistillationExample>> = (0..4).map(|i| with_data(3 + i)).collect();
     for objective in objectives() {
         assert_resumes(|| trainer(&config(objective)), &batches, |trainer| weights(trainer.model()));
+    }
+}
+
+#[test]
+fn a_model_is_measured_on_what_it_writes_and_the_margin_covers_the_truth() {
+    let config = DistillationConfig { rollout: rollout(3, 8), ..config(objectives()[1]) };
+    let trainer = trainer(&config);
+    let own = |count: u32| trainer.evaluate_own(&policy(), &prompts(count)).unwrap();
+    let (few, many) = (own(8), own(200));
+    assert_eq!(few, own(8), "the same random numbers each time");
+    let get = |report: &RlReport, name| report.get(name).unwrap();
+    assert!(get(&many, "loss_margin") < 0.5 * get(&few, "loss_margin"));
+    let apart = (many.loss() - few.loss()).abs();
+    assert!(apart < 2.0 * (get(&many, "loss_margin") + get(&few, "loss_margin")), "{apart}");
+    assert_eq!(get(&many, "completions/mean_length").to_bits(), 8f64.to_bits());
+    let own = DistillationTrainer::new(policy(), &policy(), None, &config, 10).unwrap();
+    let same = own.evaluate_own(&policy(), &prompts(4)).unwrap();
+    assert!(same.loss().abs() < 1e-6 && get(&same, "loss_margin") < 1e-6);
+    let error = trainer.evaluate_own(&policy(), &[]).unwrap_err();
+    assert!(matches!(error, DistillationError::EmptyBatch), "{error}");
+}
+
+#[test]
+fn written_completions_are_ranked_by_how_far_they_are_from_the_teacher() {
+    for objective in objectives() {
+        let config =
+            DistillationConfig { on_policy: share(1.0), rollout: rollout(2, 8), ..config(objective) };
+        let report = trainer(&config).step(with_data(4).as_slice()).unwrap();
+        let divergences: Vec<f64> = report.rollouts.iter().map(|row| row.scores["divergence"]).collect();
+        let rewards: Vec<f64> = report.rollouts.iter().map(|row| -row.reward.unwrap()).collect();
+        assert_eq!((divergences.len(), &divergences), (8, &rewards));
+        // All of them have eight tokens.
+        let mean = divergences.iter().sum::<f64>() / 8.0;
+        let expected = report.get("divergence").unwrap_or(report.loss());
+        assert!((mean - expected).abs() < 1e-5, "{objective:?}: {mean} {expected}");
     }
 }
 

@@ -80,6 +80,8 @@ fn a_first_step_is_that_of_a_policy_which_is_its_reference() {
     assert_eq!(report.get("val/contain_eos_token"), Some(0.0));
     assert_eq!(report.get("num_tokens"), Some(2.0 * (3.0 + 4.0 + 5.0 + 6.0) + 64.0));
     let mean: f64 = report.rollouts.iter().filter_map(|row| row.reward).sum::<f64>() / 8.0;
+    assert!(report.rollouts.iter().all(|row| row.scores.get("small") == row.reward.as_ref()));
+    assert_eq!(report.get("reward"), Some(scores));
     assert_eq!(report.rollouts.len(), 8);
     assert!((mean - scores).abs() < 1e-12);
 
@@ -303,9 +305,21 @@ fn a_policy_wins_more_and_more_often() {
             trainer.step(prompts(8).as_slice()).unwrap();
         }
         let model = trainer.model().clone();
-        let after =
-            trainer.evaluate(&model, &held_out, &mut by_smallness()).unwrap().get("win_rate").unwrap();
+        let found = trainer.evaluate(&model, &held_out, &mut by_smallness()).unwrap();
+        let after = found.get("win_rate").unwrap();
         assert!(after > least, "{objective:?}: {after}");
+        let margin = found.get("win_rate_margin").unwrap();
+        assert!((0.0..0.3).contains(&margin), "{objective:?}: {margin}");
+        assert!((0.5..after).contains(&found.get("preference").unwrap()), "{objective:?}");
+        assert_eq!(found.get("reward"), None, "a judge gives none");
+        // Rewards are told of the policy alone, which is better than what it meets.
+        let found = trainer.evaluate(&model, &held_out, &mut rewards()).unwrap();
+        let untrained = trainer.evaluate(&policy(), &held_out, &mut rewards()).unwrap();
+        let [reward, before] = [&found, &untrained].map(|report| report.get("reward").unwrap());
+        assert!(reward > before + 0.1, "{objective:?}: {before} {reward}");
+        assert!(untrained.get("reward_margin").unwrap() > 0.0 && found.get("win_rate").unwrap() > 0.5);
+        let by_name = found.get("rewards/small/mean").unwrap();
+        assert!((by_name - reward).abs() < 1e-12, "every prompt has as many completions");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Imitating the best of one's own completions.
 
-use align_model::{number::PositiveUnit, train::Step};
+use align_model::{generate::Decoding, number::PositiveUnit, train::Step};
 use align_reward::{
     best_of_n::Keep,
     function::each_fn,
@@ -8,12 +8,12 @@ use align_reward::{
     score::Score,
 };
 use align_rl::{
-    Rewards,
+    Rewards, RlConfigError,
     online::{
         OnlineError, RejectionSamplingConfig, RejectionSamplingTrainer, TruncatedDemonstrations,
         demonstrations,
     },
-    rollout::{PromptExample, Sampled, sample_rollouts},
+    rollout::{PromptExample, RolloutConfig, Sampled, sample_rollouts},
 };
 use proptest::prelude::*;
 
@@ -109,6 +109,24 @@ fn a_step_that_keeps_nothing_leaves_the_weights_alone() {
         assert_eq!((report.get("loss"), report.get("demonstrations/kept")), (None, Some(0.0)));
         assert_eq!(weights(trainer.model()), weights(&policy()));
     }
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_named() {
+    let refused = |config: RejectionSamplingConfig| match config.check() {
+        Err(RlConfigError::Setting { key, .. }) => key,
+        other => panic!("{other:?}"),
+    };
+    assert!(config().check().is_ok());
+    let keep = |keep| RejectionSamplingConfig { keep, ..config() };
+    assert_eq!(refused(keep(Keep::BestOfGroup { count: 4.try_into().unwrap() })), "keep.count");
+    assert_eq!(refused(keep(Keep::AtLeast { score: f64::NAN })), "keep.score");
+    assert_eq!(refused(keep(Keep::BestFraction { fraction: PositiveUnit::new(1.0) })), "keep.fraction");
+    let greedy = RolloutConfig { decoding: Decoding::Greedy, ..rollout(4, 8) };
+    assert_eq!(refused(RejectionSamplingConfig { rollout: greedy, ..config() }), "rollout.decoding");
+    let wide = RejectionSamplingConfig { micro_batch_size: 33.try_into().unwrap(), ..config() };
+    let error = RlConfigError::MicroBatchTooLarge { micro: 33, batch: 32 };
+    assert_eq!(wide.check(), Err(error));
 }
 
 #[test]

@@ -57,6 +57,7 @@ pub(super) fn portrait<M: Method>(
         let (tokens, targets) = (grouped(tokens as u64), grouped(targets as u64));
         Fact::new("tokens", format!("{tokens}, {targets} of them learnt"))
     });
+    facts.extend(run.teacher.as_ref().map(|teacher| Fact::new("teacher", teacher.path.display())));
     facts.extend(M::facts(&run.method));
     if train.extent == Extent::FirstWindow {
         let inspected = grouped(train.records as u64);
@@ -111,6 +112,6 @@ fn next<C: Settings>(run: &Run<C>, out: &str) -> Vec<String> {
         }
         ModelKind::Reward => Vec::new(),
     };
-    let rollouts = C::LEARNS_FROM.has_rewards().then(|| format!("align rollouts show {out}"));
+    let rollouts = C::LEARNS_FROM.writes().then(|| format!("align rollouts show {out}"));
     uses.into_iter().chain(rollouts).chain([format!("tensorboard --logdir {out}/tensorboard")]).collect()
 }

@@ -121,9 +121,17 @@ impl<M: Method> Prepared<M> {
     /// What a trainer may work with.
     pub(super) fn kit(&self) -> Kit<'_> {
         let Self { run, base: Base { checkpoint, tokenizer, .. }, ends, reward_models, device, .. } = self;
-        let critic = run.critic.as_ref();
-        let start = Start { path: &run.model, checkpoint, device };
-        Kit { start, tokenizer, ends, rewards: &run.rewards, critic, reward_models, now: date(run).get() }
+        Kit {
+            start: Start { path: &run.model, checkpoint, device },
+            tokenizer,
+            ends,
+            rewards: &run.rewards,
+            critic: run.critic.as_ref(),
+            teacher: run.teacher.as_ref(),
+            compute: run.memory.compute,
+            reward_models,
+            now: date(run).get(),
+        }
     }
 
     /// The batches of the run, without end; those of a stream go on from `reached`.

@@ -238,7 +238,7 @@ fn lengths<E, C: Settings>(data: &TrainingData<E>, settings: &C) -> String {
     let over: Vec<usize> = sorted.iter().copied().filter(|length| *length > limit).collect();
     let lost: usize = over.iter().map(|length| length - limit).sum();
     let cut = match over.len() {
-        _ if C::LEARNS_FROM.has_rewards() => format!("completions of at most {limit} follow"),
+        _ if C::LEARNS_FROM.writes() => format!("completions of at most {limit} follow"),
         0 => format!("none is longer than {}.max_length", C::NAME),
         count => format!(
             "{count} of {} are longer than {}.max_length = {limit}, by {lost} tokens ({:.1} %)",

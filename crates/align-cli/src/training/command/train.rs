@@ -93,7 +93,7 @@ fn looks<'a, M: Method>(
             Box::new(|trainer| prompts.answered_by(trainer.result().decoder()));
         (SamplesConfig { every: table.every }, write)
     });
-    let news = M::Config::LEARNS_FROM.has_rewards().then_some(M::news as ReadNews<ReportOf<M>>);
+    let news = M::Config::LEARNS_FROM.writes().then_some(M::news as ReadNews<ReportOf<M>>);
     Looks { evaluation, samples, news, gold: None, position: None }
 }
 
