@@ -20,6 +20,7 @@ use std::path::Path;
 use serde_json::Value;
 
 pub use checkpoint::{Architecture, Checkpoint};
+pub(crate) use classifier::SETTINGS as CLASSIFIER_SETTINGS;
 pub use classifier::{Classifier, ClassifierKind};
 pub use error::LoadError;
 pub use family::Family;

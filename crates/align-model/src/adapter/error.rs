@@ -80,6 +80,14 @@ pub enum AdapterError {
         /// The tensor's name.
         tensor: String,
     },
+    /// An adapter holds the head of a classifier, and is put on a language model.
+    #[error("{}: tensor {tensor} belongs to the head of a classifier, and this is a language model: the adapter makes a reward model of it", .path.display())]
+    ClassifierHead {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+    },
     /// A tensor does not fit the model.
     #[error("{}: tensor {tensor} has shape {found:?} where this model needs {expected:?}: the adapter was made for another model or with another rank", .path.display())]
     Shape {

@@ -1,6 +1,7 @@
 //! Adapters on disk, as PEFT writes and reads them: `adapter_config.json` and `adapter_model.safetensors`.
 
 mod config;
+mod head;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,13 +15,13 @@ use super::{
     attach::Attached,
     config::{AdapterKind, LoraConfig, Targets},
     lora::AdapterValues,
-    modules::{AdaptableModule, modules},
+    modules::{AdaptableModule, PREFIX, modules},
     selection::{Selected, select},
 };
 use crate::{
-    decoder::Decoder,
+    decoder::{Decoder, Head},
     pretrained::{
-        Family, LoadError, SafetensorsWeights, SavedDtype, StagedFiles, WeightSource, read_json,
+        Classifier, Family, LoadError, SafetensorsWeights, SavedDtype, StagedFiles, WeightSource, read_json,
         read_parameters, write_tensors,
     },
 };
@@ -69,14 +70,23 @@ impl SavedAdapter {
         self.config.base_model.as_deref()
     }
 
+    /// Its configuration on the disk.
+    #[must_use]
+    pub fn config_path(&self) -> &Path {
+        &self.config_path
+    }
+
     /// Puts the adapter on a model. The model is frozen, as by
     /// [`with_adapter`](crate::decoder::Decoder::with_adapter); the adapter can be trained on.
+    ///
+    /// A classifier's head that the adapter holds belongs beside a decoder
+    /// [without a head](crate::decoder::Decoder::without_head): [`classifier`](Self::classifier) reads it.
     ///
     /// # Errors
     /// If the adapter does not fit the model: names, shapes, too many or too few tensors.
     pub fn apply(&self, model: Decoder, family: Family) -> Result<Decoder, AdapterError> {
         let all = modules(&model, family);
-        let stored = self.stored_modules(&all)?;
+        let stored = self.stored_modules(&all, (family, model.config().head))?;
         let config = self.lora_config(&all, &stored)?;
         let attached = Attached { family, config: config.clone() };
         model.attach(attached, &select(&config, &all)?, |model, selected| self.values(model, selected))
@@ -86,8 +96,10 @@ impl SavedAdapter {
     fn stored_modules<'a>(
         &self,
         all: &'a [AdaptableModule],
+        (family, head): (Family, Head),
     ) -> Result<Vec<&'a AdaptableModule>, AdapterError> {
         let names: BTreeSet<String> = self.weights.names().into_iter().collect();
+        let heads = head::tensor_names(family);
         let possible = |module: &AdaptableModule| {
             let [a, b, magnitude] = module.tensor_names();
             match self.config.kind {
@@ -96,8 +108,15 @@ impl SavedAdapter {
             }
         };
         let known: BTreeSet<String> = all.iter().flat_map(possible).collect();
-        if let Some(surplus) = names.iter().find(|name| !known.contains(*name)) {
-            return Err(self.unexpected(surplus));
+        for surplus in names.iter().filter(|name| !known.contains(*name)) {
+            match (heads.contains(surplus), head) {
+                (true, Head::Absent) => {}
+                (true, Head::Tied | Head::Untied) => {
+                    let (path, tensor) = (self.weights_path.clone(), surplus.clone());
+                    return Err(AdapterError::ClassifierHead { path, tensor });
+                }
+                (false, _) => return Err(self.unexpected(surplus)),
+            }
         }
         let is_stored = |module: &&AdaptableModule| possible(module).iter().any(|name| names.contains(name));
         for module in all {
@@ -211,6 +230,29 @@ fn with_weight(magnitude: &str) -> String {
 /// # Errors
 /// If the model has no adapter, or a file cannot be written.
 pub fn save_adapter(model: &Decoder, directory: &Path, base_model: Option<&str>) -> Result<(), AdapterError> {
+    save(model, None, directory, base_model)
+}
+
+/// As [`save_adapter`], of a decoder without a head and the classifier that reads its hidden states: what PEFT loads onto
+/// `base_model` as transformers' `…ForSequenceClassification` or `…ForTokenClassification`, with as many labels.
+///
+/// # Errors
+/// As [`save_adapter`].
+pub fn save_classifier_adapter(
+    model: &Decoder,
+    classifier: &Classifier,
+    directory: &Path,
+    base_model: Option<&str>,
+) -> Result<(), AdapterError> {
+    save(model, Some(classifier), directory, base_model)
+}
+
+fn save(
+    model: &Decoder,
+    head: Option<&Classifier>,
+    directory: &Path,
+    base_model: Option<&str>,
+) -> Result<(), AdapterError> {
     let attached = model.attached.as_ref().ok_or(AdapterError::NoAdapter)?;
     let all = modules(model, attached.family);
     let under_adapters = model.adapted_modules();
@@ -221,6 +263,8 @@ pub fn save_adapter(model: &Decoder, directory: &Path, base_model: Option<&str>)
         let values = read_parameters(adapter)?.into_iter().map(|(_, tensor)| tensor);
         tensors.extend(module.tensor_names().into_iter().zip(values));
     }
+    let head_tensors = head.map(|head| head.tensors(attached.family)).unwrap_or_default();
+    tensors.extend(head_tensors.into_iter().map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor)));
     let targets = shortest_names(&all, &under_adapters.iter().collect::<Vec<_>>());
     fs::create_dir_all(directory).map_err(|source| LoadError::Io {
         action: "create",
@@ -229,7 +273,7 @@ pub fn save_adapter(model: &Decoder, directory: &Path, base_model: Option<&str>)
     })?;
     let mut files = StagedFiles::new(directory);
     files.stage(WEIGHTS, |part| write_tensors(&tensors, SavedDtype::Float32, part))?;
-    files.stage_json(CONFIG, &config::to_json(attached, &targets, base_model))?;
+    files.stage_json(CONFIG, &config::to_json(attached, &targets, head, base_model))?;
     Ok(files.commit()?)
 }
 

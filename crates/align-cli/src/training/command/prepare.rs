@@ -21,7 +21,7 @@ use crate::{
     dataset::{LocalDataset, first_records, named, on_this_machine, records},
     method::{Example, Kit, Method, RewardModels, Settings, Start, Texts, Tokenize, TrainedModel as _},
     model,
-    run_file::{Run, date::RunDate},
+    run_file::{Run, adapter::AdapterTable, date::RunDate},
     training::{
         directory::{Entry, RunDirectory},
         findings::Findings,
@@ -122,7 +122,8 @@ impl<M: Method> Prepared<M> {
     pub(super) fn kit(&self) -> Kit<'_> {
         let Self { run, base: Base { checkpoint, tokenizer, .. }, ends, reward_models, device, .. } = self;
         let critic = run.critic.as_ref();
-        let start = Start { path: &run.model, checkpoint, device };
+        let adapter = run.adapter.as_ref().and_then(AdapterTable::saved);
+        let start = Start { path: &run.model, checkpoint, adapter, device };
         Kit { start, tokenizer, ends, rewards: &run.rewards, critic, reward_models, now: date(run).get() }
     }
 

@@ -16,14 +16,16 @@ use super::super::{
     config::{AdapterInitialization, AdapterKind, DEFAULT_RANK, Scaling, Targets},
     modules::AdaptableModule,
 };
-use crate::number::{Positive, ProperFraction};
+use crate::{
+    number::{Positive, ProperFraction},
+    pretrained::{CLASSIFIER_SETTINGS, Classifier, ClassifierKind},
+};
 
 /// Keys that say nothing about what the adapter computes, or that are read elsewhere here.
-const HARMLESS: [&str; 15] = [
+const HARMLESS: [&str; 14] = [
     "auto_mapping",
     "base_model_name_or_path",
     "revision",
-    "task_type",
     "peft_version",
     "inference_mode",
     "runtime_config",
@@ -39,8 +41,12 @@ const HARMLESS: [&str; 15] = [
     "ensure_weight_tying",
 ];
 
+/// What PEFT calls the work of classifiers.
+const SEQUENCE_TASK: &str = "SEQ_CLS";
+const TOKEN_TASK: &str = "TOKEN_CLS";
+
 /// Keys that are used.
-const USED: [&str; 14] = [
+const USED: [&str; 17] = [
     "peft_type",
     "r",
     "lora_alpha",
@@ -55,7 +61,13 @@ const USED: [&str; 14] = [
     "alpha_pattern",
     "bias",
     "layers_pattern",
+    "modules_to_save",
+    "task_type",
+    CLASSIFIER_SETTINGS,
 ];
+
+/// What transformers calls the heads of classifiers. PEFT names both, whichever the model has.
+const HEADS: [&str; 2] = ["score", "classifier"];
 
 /// What `adapter_config.json` says.
 #[derive(Debug)]
@@ -67,6 +79,12 @@ pub(super) struct StoredConfig {
     pub(super) dropout: ProperFraction,
     pub(super) initialization: AdapterInitialization,
     pub(super) base_model: Option<String>,
+    /// The modules that are stored whole.
+    pub(super) whole: Vec<String>,
+    /// What the model is for, as PEFT names it.
+    task: Option<String>,
+    /// What a classifier's head has besides its layer.
+    pub(super) classifier_settings: Option<Value>,
     /// `None` where regular expressions say it.
     meant: Option<Meant>,
     /// In the file's order: PEFT takes the first that fits.
@@ -99,10 +117,22 @@ impl StoredConfig {
             dropout: keys.or("lora_dropout", ProperFraction::new(0.0))?,
             initialization: keys.initialization()?,
             base_model: keys.optional("base_model_name_or_path")?,
+            whole: keys.or("modules_to_save", Vec::new())?,
+            task: keys.optional("task_type")?,
+            classifier_settings: keys.get(CLASSIFIER_SETTINGS).cloned(),
             meant: keys.meant()?,
             rank_pattern: keys.pattern("rank_pattern")?,
             alpha_pattern: keys.pattern("alpha_pattern")?,
         })
+    }
+
+    /// What the head of the adapter reads, if the configuration says so.
+    pub(super) fn classifier_kind(&self) -> Option<ClassifierKind> {
+        match self.task.as_deref() {
+            Some(SEQUENCE_TASK) => Some(ClassifierKind::Sequence),
+            Some(TOKEN_TASK) => Some(ClassifierKind::Token),
+            _ => None,
+        }
     }
 
     /// Whether the configuration means a layer, or `None` if only PEFT's regular expressions could tell.
@@ -196,6 +226,11 @@ impl Keys<'_> {
         if bias != "none" {
             return Err(self.wrong("bias", format_args!("`{bias}`: trained biases are not supported")));
         }
+        let whole = self.or::<Vec<String>>("modules_to_save", Vec::new())?;
+        if let Some(module) = whole.iter().find(|module| !HEADS.contains(&module.as_str())) {
+            let reason = format!("`{module}` is stored whole, which is supported of a classifier's head alone");
+            return Err(self.wrong("modules_to_save", reason));
+        }
         for (key, value) in self.json.into_iter().flatten() {
             let says_nothing = match value {
                 Value::Null | Value::Bool(false) => true,
@@ -263,14 +298,24 @@ impl Keys<'_> {
     }
 }
 
-/// What PEFT needs to load an adapter.
-pub(super) fn to_json(attached: &Attached, targets: &BTreeSet<String>, base_model: Option<&str>) -> Value {
+/// What PEFT needs to load an adapter. `head`: what is stored beside it.
+pub(super) fn to_json(
+    attached: &Attached,
+    targets: &BTreeSet<String>,
+    head: Option<&Classifier>,
+    base_model: Option<&str>,
+) -> Value {
     let Attached { family, config } = attached;
     let initialization = match config.initialization {
         AdapterInitialization::KaimingUniform => json!(true),
         AdapterInitialization::Gaussian => json!("gaussian"),
     };
-    json!({
+    let task = match head.map(|head| head.kind) {
+        None => "CAUSAL_LM",
+        Some(ClassifierKind::Sequence) => SEQUENCE_TASK,
+        Some(ClassifierKind::Token) => TOKEN_TASK,
+    };
+    let mut written = json!({
         "alpha_pattern": longest_first(&config.alpha_pattern, |alpha| number(alpha.get())),
         "auto_mapping": null,
         "base_model_name_or_path": base_model,
@@ -282,16 +327,20 @@ pub(super) fn to_json(attached: &Attached, targets: &BTreeSet<String>, base_mode
         "layers_to_transform": null,
         "lora_alpha": number(config.alpha.get()),
         "lora_dropout": config.dropout,
-        "modules_to_save": null,
+        "modules_to_save": head.map(|head| [head.kind.module(*family)]),
         "peft_type": "LORA",
         "r": config.rank,
         "rank_pattern": longest_first(&config.rank_pattern, |rank| json!(rank)),
         "revision": null,
         "target_modules": targets,
-        "task_type": "CAUSAL_LM",
+        "task_type": task,
         "use_dora": config.kind == AdapterKind::Dora,
         "use_rslora": config.scaling == Scaling::RankStabilized,
-    })
+    });
+    if let Some(settings) = head.and_then(|head| head.settings.as_ref()) {
+        written[CLASSIFIER_SETTINGS] = settings.clone();
+    }
+    written
 }
 
 /// PEFT takes the first pattern that fits, we the longest.
