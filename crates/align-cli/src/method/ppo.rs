@@ -5,7 +5,7 @@ use std::path::Path;
 use align_model::{
     causal_lm::TokenBatch, data::PromptRecord, decoder::Decoder, memory::parameters, train::Averaged,
 };
-use align_reward::model::{RewardModel, load_reward_model};
+use align_reward::model::RewardModel;
 use align_rl::{
     PpoConfig, PpoModels, PpoTrainer, RlReport,
     critic::{Critic, value_head},
@@ -16,10 +16,9 @@ use anyhow::{Context as _, Result};
 
 use super::{
     Around, Beside, Kit, LearnsFrom, Lesson, Measured, Method, News, Plan, Settings, Texts, Tokenize,
-    preference::named, scored,
+    preference::named, reward_models::RewardModelFiles, scored,
 };
 use crate::{
-    model,
     run_file::{CriticTable, rewards::RewardsTable},
     training::report::Fact,
 };
@@ -115,7 +114,7 @@ impl Method for Ppo {
 
     fn check_examples(_: &PpoConfig, examples: &[PromptExample], kit: &Kit<'_>) -> Result<()> {
         if let Some(CriticTable::RewardModel { from }) = kit.critic {
-            model::open(from).context("critic.from")?;
+            RewardModelFiles::open(from).context("critic.from")?;
         }
         scored::check_rewards(examples, kit)
     }
@@ -138,7 +137,9 @@ impl Method for Ppo {
 /// Weights, gradients and moments of the critic; its activations come and go when the policy's are not there.
 fn critic_bytes(policy: &Decoder, kit: &Kit<'_>) -> Result<u64> {
     let trained = match kit.critic {
-        Some(CriticTable::RewardModel { from }) => parameters(model::open(from)?.architecture().config()),
+        Some(CriticTable::RewardModel { from }) => {
+            parameters(RewardModelFiles::open(from)?.checkpoint.architecture().config())
+        }
         Some(CriticTable::Shared) => 0,
         _ if policy.adapter_config().is_some() => policy.adapter_parameters().trained_count,
         _ => parameters(policy.config()),
@@ -148,8 +149,7 @@ fn critic_bytes(policy: &Decoder, kit: &Kit<'_>) -> Result<u64> {
 
 /// A reward model that is to become a critic.
 fn load_critic(path: &Path, kit: &Kit<'_>) -> Result<RewardModel<Decoder>> {
-    let checkpoint = model::open(path)?;
-    let loaded = load_reward_model(path, &checkpoint, kit.start.device);
+    let loaded = RewardModelFiles::open(path)?.load(kit.start.device);
     loaded.with_context(|| format!("critic.from: cannot load the reward model {}", path.display()))
 }
 

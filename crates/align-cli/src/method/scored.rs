@@ -18,11 +18,11 @@ use align_rl::{
 };
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Around, Beside, Example, Kit, Learnt, Measured, Note, Part, Texts, Tokenized};
-use crate::{
-    model,
-    run_file::rewards::{RewardSource, RewardsTable},
+use super::{
+    Around, Beside, Example, Kit, Learnt, Measured, Note, Part, Texts, Tokenized,
+    reward_models::RewardModelFiles,
 };
+use crate::run_file::rewards::{RewardSource, RewardsTable};
 
 /// Makes an example of a prompt.
 pub(super) fn tokenize<'a>(
@@ -82,7 +82,8 @@ pub(super) fn beside(
     let mut beside =
         vec![Beside { name: "keys and values of what is sampled", bytes: 4 * (tokens * of_token) as u64 }];
     for path in kit.rewards.models() {
-        let count = parameters(model::open(path)?.architecture().config());
+        let files = RewardModelFiles::open(path)?;
+        let count = parameters(files.checkpoint.architecture().config());
         beside.push(Beside { name: "reward model", bytes: 4 * count as u64 });
     }
     Ok(beside)
@@ -140,7 +141,7 @@ pub(super) fn check_rewards(prompts: &[PromptExample], kit: &Kit<'_>) -> Result<
     for (index, part) in kit.rewards.parts.iter().enumerate() {
         match &part.source {
             RewardSource::Model(table) => {
-                model::open(&table.path).with_context(|| format!("rewards[{index}].path"))?;
+                RewardModelFiles::open(&table.path).with_context(|| format!("rewards[{index}].path"))?;
             }
             RewardSource::Described(spec) => {
                 try_reward(spec, &rollouts).with_context(|| format!("rewards[{index}]"))?;

@@ -5,6 +5,7 @@
 mod algebra;
 mod bad_files;
 mod files;
+mod heads;
 mod models;
 mod quantized;
 mod selecting;
