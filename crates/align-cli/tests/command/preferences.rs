@@ -13,7 +13,7 @@ fn pair(animal: &str, other: &str) -> String {
 }
 
 /// Six pairs, one that prefers an answer to itself, one whose prompt fills the length; and a run file for each method.
-fn place() -> Workplace {
+pub(crate) fn place() -> Workplace {
     let place = Workplace::new();
     let animals = ["cat", "dog", "cow"];
     let pairs = animals
@@ -211,12 +211,15 @@ fn a_reward_model_may_be_an_adapter_and_its_head() {
     place.align(&format!("{} {fresh} --resume", run("reward"))).succeeded();
     assert!(weights() == straight);
     // Training goes on with the head as it was, and what is merged measures the same.
-    let on = "--set adapter.from=reward --set reward.duration={steps=1} --set reward.update.learning_rate=1e-9";
+    let on =
+        "--set adapter.from=reward --set reward.duration={steps=1} --set reward.update.learning_rate=1e-9";
     place.align(&format!("{} {on} --out on", run("reward"))).succeeded();
     let (end, begin) = (metrics(&place, "reward"), metrics(&place, "on"));
     assert!((number(&begin[0], "eval_loss") - number(end.last().unwrap(), "eval_loss")).abs() < 1e-6);
     assert!(place.read("on/config.json").contains("ForSequenceClassification"));
-    place.align(&format!("{} --set model=on --set reward.duration={{steps=1}} --out merged", run("reward"))).succeeded();
+    place
+        .align(&format!("{} --set model=on --set reward.duration={{steps=1}} --out merged", run("reward")))
+        .succeeded();
     let merged = metrics(&place, "merged");
     assert!((number(&merged[0], "eval_loss") - number(&begin[0], "eval_loss")).abs() < 1e-4);
     place
