@@ -3,7 +3,7 @@
 
     python scripts/check_peft.py ADAPTER_DIR --base MODEL_DIR [--logits FILE.safetensors] [--merged MERGED_DIR]
     python scripts/check_peft.py ADAPTER_DIR --base MODEL_DIR --make [--targets NAME ...] [--dora] [--rslora] [--rank N]
-                                 [--classifier SEQ_CLS|TOKEN_CLS --labels N]
+                                 [--classifier SEQ_CLS|TOKEN_CLS --labels N] [--save NAME ...]
 
 ADAPTER_DIR must load onto MODEL_DIR without a missing or unexpected tensor. With --logits, its logits are compared with
 the tensors `input_ids` [n] and `logits` [n, vocab] of a safetensors file; with --merged, with those of a model directory
@@ -119,6 +119,8 @@ def make(arguments) -> bool:
         target_modules=arguments.targets or "all-linear",
         use_dora=arguments.dora,
         use_rslora=arguments.rslora,
+        modules_to_save=arguments.save,
+        ensure_weight_tying=bool(arguments.save) and base.config.tie_word_embeddings,
         task_type=arguments.classifier or "CAUSAL_LM",
     )
     model = peft.get_peft_model(base, config).eval()
@@ -158,6 +160,7 @@ def main() -> int:
     parser.add_argument("--dora", action="store_true")
     parser.add_argument("--rslora", action="store_true")
     parser.add_argument("--classifier", choices=sorted(CLASSES))
+    parser.add_argument("--save", nargs="+", metavar="NAME")
     parser.add_argument("--labels", type=int, default=1)
     parser.add_argument("--rank", type=int, default=8)
     arguments = parser.parse_args()

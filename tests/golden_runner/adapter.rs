@@ -19,6 +19,9 @@ use super::{
 };
 
 const LOGITS: Tolerance = Tolerance::Absolute(1e-4);
+/// What PEFT puts before the names of transformers.
+const PREFIX: &str = "base_model.model.";
+
 const GRADIENT: Tolerance = Tolerance::OfLargest(1e-5);
 
 pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
@@ -69,7 +72,11 @@ fn language_model(
         scores.log_probs.values.clone() / -((ids.len() - 1) as f64)
     };
     let (gradients, ..) = pass.backward_per_token(mean);
-    compare_gradients(&tracked, &gradients, |path| tensor_name(family, path), arrays, check);
+    let on_disk = |path: &str| match tensor_name(family, path) {
+        adapter if adapter.starts_with(PREFIX) => adapter,
+        whole => format!("{PREFIX}{whole}"),
+    };
+    compare_gradients(&tracked, &gradients, on_disk, arrays, check);
 }
 
 /// A reward model or another classifier: the mean square of its scores is what gradients are of.
@@ -93,13 +100,14 @@ fn classifier(
     let loss = pass.scores().powi_scalar(2).mean();
     let gradients = pass.backward(loss);
     let module = arrays.names().into_iter().find_map(|name| {
-        let module = name.strip_prefix("gradient.base_model.model.")?.strip_suffix(".weight")?.to_owned();
+        let module =
+            name.strip_prefix("gradient.")?.strip_prefix(PREFIX)?.strip_suffix(".weight")?.to_owned();
         ["score", "classifier"].contains(&module.as_str()).then_some(module)
     });
     let module = module.expect("the head is trained");
     let on_disk = |path: &str| match path.strip_prefix("backbone.") {
         Some(path) => tensor_name(family, path),
-        None => path.replace("head.", &format!("base_model.model.{module}.")),
+        None => path.replace("head.", &format!("{PREFIX}{module}.")),
     };
     compare_gradients(&tracked, &gradients, on_disk, arrays, check);
 }

@@ -7,6 +7,9 @@
 //! [`save_adapter`] and read by [`SavedAdapter`], as PEFT does, or becomes part of the weights by
 //! [`merge_adapter`](crate::decoder::Decoder::merge_adapter).
 //!
+//! Modules that are no linear layers of a block, such as embeddings, can be trained whole beside the adapters
+//! ([`LoraConfig::modules_to_save`]); [`without_adapter`](crate::decoder::Decoder::without_adapter) has them as they were.
+//!
 //! The adapter of a classifier, a reward model say, also holds the classifier's head, whole: [`save_classifier_adapter`]
 //! writes it and [`SavedAdapter::classifier`] reads it.
 //!
@@ -21,6 +24,7 @@ mod lora;
 mod modules;
 mod peft;
 mod selection;
+mod whole;
 
 pub use attach::{AdapterParameters, TrainedParameter};
 pub use config::{AdapterInitialization, AdapterKind, LoraConfig, Scaling, Targets};

@@ -27,7 +27,7 @@ pub use family::Family;
 pub(crate) use family::Fusion;
 pub use safetensors_file::SafetensorsWeights;
 pub use save::{SaveOptions, SavedDtype};
-pub(crate) use save::{read_parameters, write_tensors};
+pub(crate) use save::{read_parameters, read_tensor, write_tensors};
 pub(crate) use staged::StagedFiles;
 pub use weights::{HostTensor, WeightSource};
 

@@ -54,7 +54,7 @@ fn what_is_not_supported_is_named() {
     for (key, value) in [
         ("peft_type", json!("IA3")),
         ("bias", json!("lora_only")),
-        ("modules_to_save", json!(["norm"])),
+        ("modules_to_save", json!("norm")),
         ("lora_bias", json!(true)),
         ("use_qalora", json!(true)),
         ("layer_replication", json!([[0, 1], [0, 1]])),

@@ -10,3 +10,4 @@ mod models;
 mod quantized;
 mod selecting;
 mod training;
+mod whole;

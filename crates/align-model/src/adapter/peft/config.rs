@@ -66,9 +66,6 @@ const USED: [&str; 17] = [
     CLASSIFIER_SETTINGS,
 ];
 
-/// What transformers calls the heads of classifiers. PEFT names both, whichever the model has.
-const HEADS: [&str; 2] = ["score", "classifier"];
-
 /// What `adapter_config.json` says.
 #[derive(Debug)]
 pub(super) struct StoredConfig {
@@ -226,11 +223,6 @@ impl Keys<'_> {
         if bias != "none" {
             return Err(self.wrong("bias", format_args!("`{bias}`: trained biases are not supported")));
         }
-        let whole = self.or::<Vec<String>>("modules_to_save", Vec::new())?;
-        if let Some(module) = whole.iter().find(|module| !HEADS.contains(&module.as_str())) {
-            let reason = format!("`{module}` is stored whole, which is supported of a classifier's head alone");
-            return Err(self.wrong("modules_to_save", reason));
-        }
         for (key, value) in self.json.into_iter().flatten() {
             let says_nothing = match value {
                 Value::Null | Value::Bool(false) => true,
@@ -298,14 +290,24 @@ impl Keys<'_> {
     }
 }
 
-/// What PEFT needs to load an adapter. `head`: what is stored beside it.
-pub(super) fn to_json(
-    attached: &Attached,
-    targets: &BTreeSet<String>,
-    head: Option<&Classifier>,
-    base_model: Option<&str>,
-) -> Value {
-    let Attached { family, config } = attached;
+/// What is written of an adapter besides its configuration.
+pub(super) struct Written<'a> {
+    /// Names of the layers that have one.
+    pub(super) targets: BTreeSet<String>,
+    /// Names of the modules that are stored whole.
+    pub(super) whole: BTreeSet<String>,
+    /// Whether these have a head in them that is the embedding.
+    pub(super) is_tied: bool,
+    /// The head of a classifier.
+    pub(super) head: Option<&'a Classifier>,
+    /// What the adapter is to be loaded onto.
+    pub(super) base_model: Option<&'a str>,
+}
+
+/// What PEFT needs to load an adapter.
+pub(super) fn to_json(attached: &Attached, written: &Written<'_>) -> Value {
+    let Attached { family, config, .. } = attached;
+    let Written { targets, whole, is_tied, head, base_model } = written;
     let initialization = match config.initialization {
         AdapterInitialization::KaimingUniform => json!(true),
         AdapterInitialization::Gaussian => json!("gaussian"),
@@ -315,7 +317,7 @@ pub(super) fn to_json(
         Some(ClassifierKind::Sequence) => SEQUENCE_TASK,
         Some(ClassifierKind::Token) => TOKEN_TASK,
     };
-    let mut written = json!({
+    let mut json = json!({
         "alpha_pattern": longest_first(&config.alpha_pattern, |alpha| number(alpha.get())),
         "auto_mapping": null,
         "base_model_name_or_path": base_model,
@@ -327,7 +329,7 @@ pub(super) fn to_json(
         "layers_to_transform": null,
         "lora_alpha": number(config.alpha.get()),
         "lora_dropout": config.dropout,
-        "modules_to_save": head.map(|head| [head.kind.module(*family)]),
+        "modules_to_save": Some(whole).filter(|whole| !whole.is_empty()),
         "peft_type": "LORA",
         "r": config.rank,
         "rank_pattern": longest_first(&config.rank_pattern, |rank| json!(rank)),
@@ -338,9 +340,13 @@ pub(super) fn to_json(
         "use_rslora": config.scaling == Scaling::RankStabilized,
     });
     if let Some(settings) = head.and_then(|head| head.settings.as_ref()) {
-        written[CLASSIFIER_SETTINGS] = settings.clone();
+        json[CLASSIFIER_SETTINGS] = settings.clone();
     }
-    written
+    // Other versions of PEFT do not know the key.
+    if *is_tied {
+        json["ensure_weight_tying"] = true.into();
+    }
+    json
 }
 
 /// PEFT takes the first pattern that fits, we the longest.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{super::modules::PREFIX, AdapterError, SavedAdapter};
+use super::{super::whole::whole_tensor_names, AdapterError, SavedAdapter};
 use crate::pretrained::{Architecture, Classifier, ClassifierKind, Family, HostTensor, WeightSource as _};
 
 const KINDS: [ClassifierKind; 2] = [ClassifierKind::Sequence, ClassifierKind::Token];
@@ -10,12 +10,10 @@ const KINDS: [ClassifierKind; 2] = [ClassifierKind::Sequence, ClassifierKind::To
 /// Every name that a tensor of a head may have.
 pub(super) fn tensor_names(family: Family) -> BTreeSet<String> {
     let modules = KINDS.map(|kind| kind.module(family));
-    modules.into_iter().flat_map(|module| ["weight", "bias"].into_iter().flat_map(|part| names(module, part))).collect()
-}
-
-/// The names under which versions of PEFT wrote a part of a module that is stored whole, the newest first.
-fn names(module: &str, part: &str) -> [String; 3] {
-    ["", "modules_to_save.", "modules_to_save.default."].map(|within| format!("{PREFIX}{module}.{within}{part}"))
+    modules
+        .into_iter()
+        .flat_map(|module| ["weight", "bias"].into_iter().flat_map(|part| whole_tensor_names(module, part)))
+        .collect()
 }
 
 impl SavedAdapter {
@@ -32,7 +30,7 @@ impl SavedAdapter {
         let module = kind.module(family);
         let Some((name, weight)) = self.find(module, "weight") else {
             let is_promised = self.config.whole.iter().any(|name| name == module);
-            let [name, ..] = names(module, "weight");
+            let [name, ..] = whole_tensor_names(module, "weight");
             return if is_promised { Err(self.missing(&name)) } else { Ok(None) };
         };
         // The number of labels is the adapter's own: the base model may be a language model.
@@ -48,14 +46,15 @@ impl SavedAdapter {
     /// What the tensors look like.
     fn kind_of_tensors(&self, family: Family) -> Option<ClassifierKind> {
         let has = |kind: ClassifierKind, part| self.find(kind.module(family), part).is_some();
-        KINDS.into_iter().rev().find(|&kind| {
-            has(kind, "weight") && (kind == ClassifierKind::Sequence || has(kind, "bias"))
-        })
+        KINDS
+            .into_iter()
+            .rev()
+            .find(|&kind| has(kind, "weight") && (kind == ClassifierKind::Sequence || has(kind, "bias")))
     }
 
     /// The name and the shape of a part of a module that is stored whole.
     fn find(&self, module: &str, part: &str) -> Option<(String, Vec<usize>)> {
-        names(module, part).into_iter().find_map(|name| {
+        whole_tensor_names(module, part).into_iter().find_map(|name| {
             let shape = self.weights.shape(&name)?;
             Some((name, shape))
         })
