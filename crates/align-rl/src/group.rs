@@ -6,6 +6,7 @@ mod collect;
 mod config;
 mod evaluate;
 mod measure;
+mod micro_batch;
 mod selection;
 mod update;
 
@@ -22,6 +23,7 @@ pub use algorithm::Algorithm;
 pub use collect::Round;
 pub use config::{DynamicSampling, GroupConfig, TruncatedCompletions};
 pub use evaluate::{HeldOut, MeanReward, PolicyEvaluation};
+pub use micro_batch::RolloutTotals;
 pub use selection::TokenSelection;
 
 use crate::{
@@ -40,8 +42,9 @@ use measure::UpdateMetrics;
 /// REINFORCE++ and whatever else has advantages from groups of completions, a ratio, a surrogate and an aggregation.
 ///
 /// A step samples a group of completions of each prompt, scores them, and updates the policy as often as the settings say.
-/// An update's loss is that of all of its completions, however many forward passes it is cut into; completions of a prompt
-/// that share a pass share its computation, if the model can.
+/// An update's loss is that of all of its completions, however many forward passes it is cut into, unless the algorithm's
+/// [accumulation](crate::loss::Accumulation) says otherwise; completions of a prompt that share a pass share its computation, if
+/// the model can.
 ///
 /// Shao et al. 2024, *`DeepSeekMath`*, [arXiv:2402.03300](https://arxiv.org/abs/2402.03300).
 #[derive(Debug)]
@@ -106,7 +109,20 @@ impl<M: CausalLm> GroupTrainer<M> {
     /// # Errors
     /// If the experience cannot be learnt from, or loss or gradients are not finite. The model is then as it was before.
     pub fn learn(&mut self, experience: &[Experience]) -> Result<RlReport, RlError> {
-        let metrics = self.update(experience)?;
+        self.learn_part(experience, None)
+    }
+
+    /// Makes one of several updates that are each given a part of some completions, which matters where tokens [are
+    /// counted](crate::loss::Accumulation::RolloutMean) over all of them.
+    ///
+    /// # Errors
+    /// As of [`learn`](Self::learn).
+    pub fn learn_part(
+        &mut self,
+        experience: &[Experience],
+        rollouts: Option<RolloutTotals>,
+    ) -> Result<RlReport, RlError> {
+        let metrics = self.update(experience, rollouts)?;
         Ok(RlReport { metrics: metrics.named(), ..RlReport::default() })
     }
 
@@ -150,6 +166,7 @@ impl<M: CausalLm> GroupTrainer<M> {
         let config = &self.config;
         let (iterations, mini_batches) = (config.iterations.get(), config.mini_batches.get());
         let mut cuts = by_groups(experience, mini_batches);
+        let rollouts = RolloutTotals::of(experience, cuts.len());
         cuts.retain(|cut| experience[cut.clone()].iter().any(|one| one.targets() > 0));
         if cuts.len() > 1 {
             // Later updates are measured against the policy as it is now; the first one sees to that by itself.
@@ -158,7 +175,7 @@ impl<M: CausalLm> GroupTrainer<M> {
         let mut made = Made::default();
         for iteration in 0..iterations {
             for cut in &cuts {
-                match self.update(&experience[cut.clone()]) {
+                match self.update(&experience[cut.clone()], Some(rollouts)) {
                     Ok(metrics) => {
                         if iteration == 0 && iterations > 1 {
                             metrics.remember(&mut experience[cut.clone()]);

@@ -25,7 +25,7 @@ mod value;
 mod whiten;
 
 pub use advantage::{AdvantageEstimator, AdvantageScale, Advantages, Population, ScoreRange, ScoredGroups};
-pub use aggregation::{Aggregation, StepTotals};
+pub use aggregation::{Accumulation, Aggregation, StepTotals};
 pub use covariance::{CovarianceRange, clip_cov_mask, kl_cov_mask};
 pub use entropy::{AdaptiveEntropy, EntropyBonus, EntropyController, quantile};
 pub use importance::{ImportanceCorrection, off_policy_mask};

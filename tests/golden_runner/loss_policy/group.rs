@@ -212,12 +212,14 @@ fn check_result(check: &mut Check, what: &str, inputs: &Value, result: &Value) {
 /// The file's batch is one of so many micro-batches; three losses count tokens of the whole instead.
 fn totals(inputs: &Value, options: &Value, packing: &Packing, kept: Option<&[f64]>) -> StepTotals {
     let parts = options["current_gradient_accumulation_steps"].as_u64().unwrap() as usize;
-    let sequences = packing.counts.len() * parts;
-    if ["dapo", "cispo", "vespo"].iter().any(|name| options["loss_type"] == *name) && !is_gmpo(options) {
-        return StepTotals::new(sequences, number(&inputs["num_items_in_batch"]) as usize);
-    }
+    let counts_whole = ["dapo", "cispo", "vespo"].iter().any(|name| options["loss_type"] == *name);
+    let tokens = if counts_whole && !is_gmpo(options) {
+        number(&inputs["num_items_in_batch"])
+    } else {
+        (packing.tokens() * parts) as f64
+    };
     let kept_tokens = kept.map_or(packing.tokens(), |kept| kept.iter().sum::<f64>() as usize) * parts;
-    StepTotals { sequences, tokens: packing.tokens() * parts, kept_tokens }
+    StepTotals { sequences: packing.counts.len() * parts, tokens, kept_tokens }
 }
 
 fn check_metrics(

@@ -1,7 +1,9 @@
 //! Traces of `GRPOTrainer` and `RLOOTrainer`.
 
 use align_model::{
+    decoder::Decoder,
     generate::{Decoding, Sampling},
+    logprob::{CompletionLayout, Prompts, token_log_probs_under},
     number::{NonNegative, Positive, PositiveUnit},
 };
 use align_reward::{
@@ -13,10 +15,16 @@ use align_reward::{
 use align_rl::{
     Experience, GroupConfig, GroupTrainer, KlPenalty, PolicyObjective, Preset, RewardScores, Rewards,
     ScoredRollouts, Trajectory,
-    group::{Algorithm, TokenSelection},
-    loss::{Aggregation, CispoBounds, EntropyBonus, GammaShape, RatioLevel, Surrogate},
+    group::{Algorithm, RolloutTotals, TokenSelection},
+    loss::{
+        Accumulation, AdaptiveEntropy, Aggregation, CispoBounds, EntropyBonus, GammaShape, RatioLevel,
+        Surrogate,
+    },
+    prompted,
     rollout::{RolloutConfig, Sampled},
+    sampling_distribution,
 };
+use burn::module::Module;
 use serde_json::Value;
 
 use super::{
@@ -42,21 +50,25 @@ pub(super) fn run(trainer: &str, file: &GoldenFile, check: &mut Check) {
     let mut learner = GroupTrainer::new(model, reference, rewards, None, &settings, total).unwrap();
     let steps = file.json["steps"].as_array().unwrap();
     let windows: Vec<Vec<Experience>> = steps.iter().map(|step| window(file, step)).collect();
-    let (gradients, _) = learner.gradients(&windows[0]).unwrap();
+    let rollouts: Vec<Option<RolloutTotals>> = steps.iter().map(|step| rollouts(config, step)).collect();
+    let first = sampled_by(learner.model(), &windows[0], &settings);
+    let (gradients, _) = learner.gradients(&first, rollouts[0]).unwrap();
     let stored = super::stored_gradients(file);
     compare_gradients(check, learner.model(), gradients, &stored, &super::names(family));
     let (mut tokens_seen, mut calls) = (0, file.json["extra"]["rewards"].as_array().unwrap().iter());
-    for (step, window) in steps.iter().zip(&windows) {
+    for (index, step) in steps.iter().enumerate() {
         check.case();
-        let report = learner.learn(window).unwrap();
+        let window = sampled_by(learner.model(), &windows[index], &settings);
+        let report = learner.learn_part(&window, rollouts[index]).unwrap();
         super::compare_step_within(check, step, &report, NEAR_ZERO, |name| match name {
             "learning_rate" => Some(LOSS),
             _ => Some(METRIC),
         });
         if step["logged"].get("reward").is_some() {
             let rewards = flat(calls.next().unwrap());
-            compare_rollouts(check, step, window, &rewards, number(&config["num_generations"]) as usize);
-            tokens_seen += tokens(window);
+            let window = windows[index..].iter().take(updates(config)).flatten().cloned().collect::<Vec<_>>();
+            compare_rollouts(check, step, &window, &rewards, number(&config["num_generations"]) as usize);
+            tokens_seen += tokens(&window);
         }
         if let Some(expected) = step["logged"].get("num_tokens") {
             check.equal("num_tokens", &(tokens_seen as f64), &number(expected));
@@ -102,10 +114,12 @@ fn compare_rollouts(
 /// What a step learns from.
 fn window(file: &GoldenFile, step: &Value) -> Vec<Experience> {
     let batches = step["micro_batches"].as_array().unwrap();
-    batches.iter().flat_map(|batch| experience(file, &batch["inputs"])).collect()
+    let is_fresh = step["logged"].get("reward").is_some() && updates(&file.json["config"]) == 1;
+    batches.iter().flat_map(|batch| experience(file, &batch["inputs"], is_fresh)).collect()
 }
 
-fn experience(file: &GoldenFile, inputs: &Value) -> Vec<Experience> {
+/// `is_fresh` if the policy has just sampled it.
+fn experience(file: &GoldenFile, inputs: &Value, is_fresh: bool) -> Vec<Experience> {
     let config = &file.json["config"];
     let [prompts, prompt_masks, completions, masks] =
         ["prompt_ids", "prompt_mask", "completion_ids", "completion_mask"].map(|name| rows(&inputs[name]));
@@ -120,7 +134,8 @@ fn experience(file: &GoldenFile, inputs: &Value) -> Vec<Experience> {
         let mut tokens = pick(&completions[row], &masks[row]);
         let is_kept = !tokens.is_empty();
         if !is_kept {
-            tokens.push(completions[row][0] as u32);
+            // One that was cut off is as long as any can be.
+            tokens.extend(completions[row].iter().map(|&token| token as u32));
         }
         let has_room = tokens.len() < number(&config["max_completion_length"]) as usize;
         let has_ended = tokens.last().is_some_and(|&last| end_tokens(file).contains(&last));
@@ -134,20 +149,53 @@ fn experience(file: &GoldenFile, inputs: &Value) -> Vec<Experience> {
             finish: if has_room || has_ended { FinishReason::Stop } else { FinishReason::Length },
             tokens,
         };
-        let old_log_probs = old_log_probs(inputs, config, row, trajectory.actions());
+        let old_log_probs = old_log_probs(inputs, is_fresh, row, trajectory.actions());
         Experience { old_log_probs, is_kept, ..Experience::new(trajectory, advantages[row]) }
     };
     (0..prompts.len()).map(one).collect()
 }
 
-/// What the ratios of a row are measured against. RLOO's file has sums over completions, and ratios of nothing else.
-fn old_log_probs(inputs: &Value, config: &Value, row: usize, tokens: usize) -> Option<Vec<f32>> {
+/// What the ratios of a row are measured against. RLOO's file has sums over completions, which are no more exact than a sum
+/// is: ratios of what was just sampled are 1.
+fn old_log_probs(inputs: &Value, is_fresh: bool, row: usize, tokens: usize) -> Option<Vec<f32>> {
     if let Some(old) = inputs.get("old_per_token_logps").filter(|old| !old.is_null()) {
         return Some(flat(&old[row]).into_iter().take(tokens).map(|value| value as f32).collect());
     }
-    let repeats = number(&config["num_iterations"]) > 1.0;
-    let sums = inputs.get("old_logps").filter(|_| repeats)?;
+    let sums = inputs.get("old_logps").filter(|_| !is_fresh)?;
     Some(vec![(number(&sums[row]) / tokens as f64) as f32; tokens])
+}
+
+/// The window as the model has just sampled it, where that matters: ratios of a mask are those of sampler and trainer, and
+/// the file's sampler is the policy before its updates.
+fn sampled_by(model: &Decoder, window: &[Experience], settings: &GroupConfig) -> Vec<Experience> {
+    let mut window = window.to_vec();
+    if settings.algorithm.objective.off_policy_threshold.is_none() {
+        return window;
+    }
+    for one in window.iter_mut().filter(|one| one.is_kept) {
+        one.trajectory.sampling_log_probs = one.old_log_probs.clone().unwrap_or_else(|| {
+            let items = prompted([&one.trajectory]);
+            let layout = CompletionLayout::new(&items, Prompts { are_shared: false, are_read: false });
+            let temperature = settings.rollout.temperature();
+            let distribution = sampling_distribution([&one.trajectory], temperature);
+            let scores = token_log_probs_under(&model.valid(), &layout.batch, &layout.targets, distribution);
+            scores.values.into_data().iter::<f32>().collect()
+        });
+    }
+    window
+}
+
+/// Updates that are made once with all completions of a generation.
+fn updates(config: &Value) -> usize {
+    let [generation, accumulation] =
+        ["steps_per_generation", "gradient_accumulation_steps"].map(|key| number(&config[key]) as usize);
+    (generation / accumulation).max(1)
+}
+
+/// What TRL counts tokens over.
+fn rollouts(config: &Value, step: &Value) -> Option<RolloutTotals> {
+    let tokens = number(step["micro_batches"][0]["inputs"].get("num_items_in_batch")?) as usize;
+    Some(RolloutTotals { tokens, updates: updates(config) })
 }
 
 /// Tokens that end a completion.
@@ -167,6 +215,7 @@ fn settings(trainer: &str, json: &Value) -> GroupConfig {
     let temperature = positive(json, "temperature").unwrap_or(Positive::new(1.0));
     let mut algorithm = Algorithm::preset(if trainer == "rloo" { Preset::Rloo } else { Preset::Grpo });
     algorithm.objective = objective(trainer, json);
+    algorithm.accumulation = accumulation(json);
     if let Some(share) = positive(json, "top_entropy_quantile").filter(|share| share.get() < 1.0) {
         algorithm.selection = TokenSelection::TopEntropy { share: PositiveUnit::new(share.get()) };
     }
@@ -185,9 +234,22 @@ fn settings(trainer: &str, json: &Value) -> GroupConfig {
     }
 }
 
+/// What TRL divides micro-batches by. Where each of them is generated by itself, tokens of a generation are its own.
+fn accumulation(json: &Value) -> Accumulation {
+    let counts_generation =
+        json.get("loss_type").is_some_and(|kind| ["dapo", "cispo", "vespo"].iter().any(|it| kind == it));
+    let generates_once = number(&json["steps_per_generation"]) > 1.0;
+    if counts_generation && generates_once { Accumulation::RolloutMean } else { Accumulation::MicroBatchMean }
+}
+
 /// A number above 0, where there is one.
 fn positive(json: &Value, key: &str) -> Option<Positive> {
     json.get(key).filter(|value| !value.is_null()).and_then(|value| Positive::try_from(number(value)).ok())
+}
+
+/// A number, where there is one.
+fn non_negative(json: &Value, key: &str) -> Option<NonNegative> {
+    json.get(key).filter(|value| !value.is_null()).map(|value| NonNegative::try_from(number(value)).unwrap())
 }
 
 fn objective(trainer: &str, json: &Value) -> PolicyObjective {
@@ -232,10 +294,22 @@ fn objective(trainer: &str, json: &Value) -> PolicyObjective {
         surrogate,
         aggregation,
         kl: positive(json, "beta").map(|beta| KlPenalty { is_bias_corrected, ..KlPenalty::k3(beta) }),
-        entropy: positive(json, "entropy_coef").map(|coefficient| EntropyBonus {
-            coefficient: NonNegative::new(coefficient.get()),
-            adaptive: None,
-        }),
+        off_policy_threshold: non_negative(json, "off_policy_mask_threshold"),
+        entropy: entropy(json),
         ..PolicyObjective::default()
     }
+}
+
+fn entropy(json: &Value) -> Option<EntropyBonus> {
+    let is_adaptive = json.get("use_adaptive_entropy").and_then(Value::as_bool) == Some(true);
+    let usual = AdaptiveEntropy::default();
+    let or = |key: &str, usual: NonNegative| non_negative(json, key).unwrap_or(usual);
+    let adaptive = is_adaptive.then(|| AdaptiveEntropy {
+        target: or("entropy_target", usual.target),
+        delta: or("entropy_coef_delta", usual.delta),
+        minimum: or("entropy_coef_min", usual.minimum),
+        maximum: or("entropy_coef_max", usual.maximum),
+    });
+    let coefficient = non_negative(json, "entropy_coef").unwrap_or(NonNegative::new(0.0));
+    (is_adaptive || coefficient.get() > 0.0).then_some(EntropyBonus { coefficient, adaptive })
 }

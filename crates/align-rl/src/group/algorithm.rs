@@ -10,7 +10,7 @@ use super::{TokenSelection, config::setting};
 use crate::{
     error::RlConfigError,
     kl::KlControl,
-    loss::{AdvantageEstimator, Surrogate},
+    loss::{Accumulation, AdvantageEstimator, Surrogate},
     objective::{PolicyObjective, Preset},
     rollout::RolloutConfig,
 };
@@ -44,6 +44,8 @@ pub struct Algorithm {
     pub reward_kl: Option<Positive>,
     /// Which tokens are learnt from.
     pub selection: TokenSelection,
+    /// What the forward passes of an update are divided by. TRL's way only matters where `micro_batch_size` cuts an update.
+    pub accumulation: Accumulation,
 }
 
 impl Default for Algorithm {
@@ -66,12 +68,17 @@ impl Algorithm {
             Preset::KlCov => TokenSelection::PenalizedCovariance { share: PositiveUnit::new(2e-4) },
             _ => TokenSelection::All,
         };
+        let accumulation = match preset {
+            Preset::Bnpo => Accumulation::MicroBatchMean,
+            _ => Accumulation::Exact,
+        };
         Self {
             objective: preset.objective(max_completion_length),
             kl_control: KlControl::default(),
             advantages: preset.advantages(),
             reward_kl: None,
             selection,
+            accumulation,
         }
     }
 

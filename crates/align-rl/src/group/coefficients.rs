@@ -53,8 +53,8 @@ impl Coefficients {
             controller.update(kl, sequences);
         }
         if let Some(controller) = &mut self.entropy {
+            controller.update(metrics.kept_entropy);
             metrics.coefficients.push(("entropy_coef", controller.coefficient()));
-            controller.update(metrics.entropy);
         }
     }
 }

@@ -59,7 +59,7 @@ pub struct GroupConfig {
     pub duration: Duration,
     /// Prompts a step.
     pub batch_size: NonZeroUsize,
-    /// Completions a forward pass; fewer need less memory and change nothing else.
+    /// Completions a forward pass; fewer need less memory and change nothing else, unless `algorithm.accumulation` says so.
     pub micro_batch_size: NonZeroUsize,
     /// Updates that are made with the same completions: TRL's `num_iterations`.
     pub iterations: NonZeroUsize,

@@ -6,8 +6,10 @@ use align_model::{
 };
 use burn::tensor::Tensor;
 
+use super::micro_batch::MicroBatches;
 use crate::{
     experience::{Experience, split},
+    loss::Accumulation,
     objective::PolicyShare,
 };
 
@@ -33,6 +35,8 @@ pub(super) struct UpdateMetrics {
     policy_loss: f64,
     /// Mean entropy of the policy at the tokens, in nats.
     pub(super) entropy: f64,
+    /// Mean entropy at the tokens that are kept.
+    pub(super) kept_entropy: f64,
     /// Mean estimate of the divergence from the reference, where there is one.
     pub(super) kl: Option<f64>,
     /// Mean of VESPO's weights over sequences, where there are any.
@@ -89,59 +93,75 @@ impl Measured {
         self.has_gammas = share.gammas.is_some();
     }
 
-    /// Reads everything from the device. `experience` is what was laid out.
-    pub(super) fn read(self, experience: &[Experience], clips_sequences: bool) -> UpdateMetrics {
+    /// Reads everything from the device, of passes over `experience`. `kept` has 1 for tokens that are learnt from.
+    pub(super) fn read(
+        self,
+        experience: &[Experience],
+        passes: &MicroBatches<'_>,
+        clips_sequences: bool,
+        kept: Option<&[Vec<f32>]>,
+    ) -> UpdateMetrics {
         let losses = self.losses.len();
         let all = self.losses.into_iter().chain(self.policy_losses).chain(self.passes).collect();
         let values: Vec<f32> = Tensor::cat(all, 0).into_data().iter::<f32>().collect();
         let (of_losses, rest) = values.split_at(losses);
         let (of_policy, mut rest) = rest.split_at(losses);
-        let mut columns = vec![Vec::new(); 5 + usize::from(self.has_kl) + usize::from(self.has_gammas)];
-        for targets in self.targets {
-            let (of_pass, others) = rest.split_at(columns.len() * targets);
-            for (column, of_column) in columns.iter_mut().zip(of_pass.chunks(targets)) {
-                column.extend_from_slice(of_column);
+        let width = 5 + usize::from(self.has_kl) + usize::from(self.has_gammas);
+        let has = (self.has_kl, self.has_gammas);
+        let (mut of_scopes, mut log_probs, mut entropies) = (Vec::new(), Vec::new(), Vec::new());
+        let scopes = passes.all.chunks(passes.scope()).zip(self.targets.chunks(passes.scope()));
+        for (scope, targets) in scopes {
+            let mut columns = vec![Vec::new(); width];
+            for &targets in targets {
+                let (of_pass, others) = rest.split_at(width * targets);
+                for (column, of_column) in columns.iter_mut().zip(of_pass.chunks(targets)) {
+                    column.extend_from_slice(of_column);
+                }
+                rest = others;
             }
-            rest = others;
+            log_probs.extend_from_slice(&columns[0]);
+            entropies.extend_from_slice(&columns[1]);
+            let experience: Vec<&Experience> =
+                scope.iter().flat_map(|pass| pass.part.experience.iter().copied()).collect();
+            of_scopes.push(UpdateMetrics::of(columns, &experience, has, clips_sequences));
         }
-        let mut columns = columns.into_iter();
-        let mut next = || columns.next().unwrap_or_default();
-        let [log_probs, entropies, ratios, low, high] = std::array::from_fn(|_| next());
-        let (kl, gammas) = (self.has_kl.then(&mut next), self.has_gammas.then(&mut next));
-        let log_probs = split(experience, log_probs);
-        let (gaps, between) = against_sampler(experience, &log_probs);
-        let counts: Vec<usize> = experience.iter().map(Experience::targets).filter(|&n| n > 0).collect();
-        let clipped = |flags: &[f32]| Clipped::new(flags, &counts, clips_sequences);
+        let mean_of = match passes.accumulation {
+            Accumulation::Exact | Accumulation::MicroBatchMean => 1,
+            // TRL's share of a pass is one of the whole update, and what it reports is the mean of shares.
+            Accumulation::RolloutMean => passes.number,
+        };
         UpdateMetrics {
             loss: sum(of_losses),
-            policy_loss: sum(of_policy),
-            entropy: mean(&entropies),
-            kl: kl.map(|kl| mean(&kl)),
-            gamma: gammas.map(|gammas| means(&gammas, &counts).mean),
-            coefficients: Vec::new(),
-            clipped_low: clipped(&low),
-            clipped_high: clipped(&high),
-            ratio: Spread::of(ratios.into_iter().map(f64::from)),
-            sampler_gap: Spread::of(gaps),
-            sampler_ratio: Spread::of(between),
-            log_probs,
-            update: None,
+            policy_loss: sum(of_policy) / mean_of as f64,
+            kept_entropy: kept_mean(&entropies, kept),
+            log_probs: split(experience, log_probs),
+            ..UpdateMetrics::over(&of_scopes).unwrap_or_default()
         }
     }
 }
 
+/// The mean of some numbers of tokens, pass after pass, over those that are kept.
+fn kept_mean(values: &[f32], kept: Option<&[Vec<f32>]>) -> f64 {
+    let Some(kept) = kept else { return mean(values) };
+    let (mut total, mut count) = (0.0, 0.0_f64);
+    for (&value, &mark) in values.iter().zip(kept.iter().flatten()) {
+        total += f64::from(value * mark);
+        count += f64::from(mark);
+    }
+    total / count.max(1.0)
+}
+
 /// Of every action: the absolute difference between its log-probability before the update and when it was sampled, and
 /// the ratio of the two probabilities.
-fn against_sampler(experience: &[Experience], log_probs: &[Vec<f32>]) -> (Vec<f64>, Vec<f64>) {
-    let of_one = |(one, now): (&Experience, &Vec<f32>)| {
-        let before = one.old_log_probs.as_ref().unwrap_or(now).clone();
-        let sampled = one.trajectory.sampling_log_probs.iter().take(one.targets());
-        sampled
-            .zip(before)
-            .map(|(&sampled, before)| f64::from(before) - f64::from(sampled))
-            .collect::<Vec<_>>()
-    };
-    let differences: Vec<f64> = experience.iter().zip(log_probs).flat_map(of_one).collect();
+fn against_sampler(experience: &[&Experience], log_probs: &[f32]) -> (Vec<f64>, Vec<f64>) {
+    let (mut differences, mut rest) = (Vec::with_capacity(log_probs.len()), log_probs);
+    for one in experience {
+        let (now, others) = rest.split_at(one.targets());
+        rest = others;
+        let before = one.old_log_probs.as_deref().unwrap_or(now);
+        let pairs = before.iter().zip(&one.trajectory.sampling_log_probs);
+        differences.extend(pairs.map(|(&before, &sampled)| f64::from(before) - f64::from(sampled)));
+    }
     let ratios = differences.iter().map(|difference| difference.exp()).collect();
     (differences.into_iter().map(f64::abs).collect(), ratios)
 }
@@ -203,6 +223,33 @@ impl Spread {
 }
 
 impl UpdateMetrics {
+    /// Of columns of tokens; loss and log-probabilities are added later.
+    fn of(
+        columns: Vec<Vec<f32>>,
+        experience: &[&Experience],
+        (has_kl, has_gammas): (bool, bool),
+        clips_sequences: bool,
+    ) -> Self {
+        let mut columns = columns.into_iter();
+        let mut next = || columns.next().unwrap_or_default();
+        let [log_probs, entropies, ratios, low, high] = std::array::from_fn(|_| next());
+        let (kl, gammas) = (has_kl.then(&mut next), has_gammas.then(&mut next));
+        let (gaps, between) = against_sampler(experience, &log_probs);
+        let counts: Vec<usize> = experience.iter().map(|one| one.targets()).collect();
+        let clipped = |flags: &[f32]| Clipped::new(flags, &counts, clips_sequences);
+        Self {
+            entropy: mean(&entropies),
+            kl: kl.map(|kl| mean(&kl)),
+            gamma: gammas.map(|gammas| means(&gammas, &counts).mean),
+            clipped_low: clipped(&low),
+            clipped_high: clipped(&high),
+            ratio: Spread::of(ratios.into_iter().map(f64::from)),
+            sampler_gap: Spread::of(gaps),
+            sampler_ratio: Spread::of(between),
+            ..Self::default()
+        }
+    }
+
     /// Writes down what the policy said before the update, for later updates to be measured against.
     pub(super) fn remember(&self, experience: &mut [Experience]) {
         for (one, log_probs) in experience.iter_mut().zip(&self.log_probs) {
@@ -212,7 +259,7 @@ impl UpdateMetrics {
         }
     }
 
-    /// What the updates of a step measured together: means; the rate is that of the last.
+    /// What the updates of a step, or passes of an update, measured together: means; the rate is that of the last.
     pub(super) fn over(all: &[Self]) -> Option<Self> {
         let count = all.len() as f64;
         let last = all.last()?;
@@ -223,6 +270,7 @@ impl UpdateMetrics {
             loss: over(|one| one.loss),
             policy_loss: over(|one| one.policy_loss),
             entropy: over(|one| one.entropy),
+            kept_entropy: over(|one| one.kept_entropy),
             kl: last.kl.map(|_| over(|one| one.kl.unwrap_or_default())),
             gamma: last.gamma.map(|_| over(|one| one.gamma.unwrap_or_default())),
             coefficients: last.coefficients.clone(),

@@ -12,29 +12,36 @@ use burn::{
 use super::{
     GroupTrainer,
     measure::{Measured, UpdateMetrics},
+    micro_batch::{MicroBatch, RolloutTotals},
 };
 use crate::{
     error::RlError,
     experience::{Experience, Part, check, read_log_probs},
-    loss::StepTotals,
     objective::{PolicyObjective, PolicyTokens},
     report::RlReport,
 };
 
 impl<M: CausalLm> GroupTrainer<M> {
-    /// The gradients of an update, before any clipping, and its report without what an update says.
+    /// The gradients of an update, before any clipping, and its report without what an update says. `rollouts` as for
+    /// [`learn_part`](Self::learn_part).
     ///
     /// # Errors
     /// If the experience cannot be learnt from.
-    pub fn gradients(&self, experience: &[Experience]) -> Result<(GradientsParams, RlReport), RlError> {
-        let (gradients, measured) = self.accumulate(experience)?;
-        let metrics = measured.read(experience, self.config.algorithm.clips_sequences()).named();
-        Ok((gradients, RlReport { metrics, ..RlReport::default() }))
+    pub fn gradients(
+        &self,
+        experience: &[Experience],
+        rollouts: Option<RolloutTotals>,
+    ) -> Result<(GradientsParams, RlReport), RlError> {
+        let (gradients, metrics) = self.accumulate(experience, rollouts)?;
+        Ok((gradients, RlReport { metrics: metrics.named(), ..RlReport::default() }))
     }
 
-    pub(super) fn update(&mut self, experience: &[Experience]) -> Result<UpdateMetrics, RlError> {
-        let (gradients, measured) = self.accumulate(experience)?;
-        let mut metrics = measured.read(experience, self.config.algorithm.clips_sequences());
+    pub(super) fn update(
+        &mut self,
+        experience: &[Experience],
+        rollouts: Option<RolloutTotals>,
+    ) -> Result<UpdateMetrics, RlError> {
+        let (gradients, mut metrics) = self.accumulate(experience, rollouts)?;
         if !metrics.loss.is_finite() {
             return Err(RlError::NotFinite { loss: metrics.loss });
         }
@@ -58,16 +65,18 @@ impl<M: CausalLm> GroupTrainer<M> {
         read_log_probs(experience, size, self.config.rollout.temperature(), model)
     }
 
-    fn accumulate(&self, experience: &[Experience]) -> Result<(GradientsParams, Measured), RlError> {
+    fn accumulate(
+        &self,
+        experience: &[Experience],
+        rollouts: Option<RolloutTotals>,
+    ) -> Result<(GradientsParams, UpdateMetrics), RlError> {
         check(experience, self.model().max_positions())?;
-        let size = self.config.micro_batch_size.get();
-        let parts = Part::all(experience, size, self.config.rollout.temperature(), self.model());
+        let passes = self.cut(experience, rollouts);
         let objective = self.coefficients.applied(&self.config.algorithm.objective);
-        let marks = self.select(&parts, &objective);
-        let tokens = experience.iter().map(Experience::targets).sum();
-        let totals = StepTotals { sequences: experience.len(), tokens, kept_tokens: marks.kept(tokens) };
+        let marks = self.select(&passes, &objective);
+        let totals = passes.totals(marks.kept().as_deref());
         let (mut gradients, mut measured) = (GradientsAccumulator::new(), Measured::default());
-        for (index, part) in parts.iter().enumerate() {
+        for (index, (MicroBatch { part, .. }, totals)) in passes.all.iter().zip(totals).enumerate() {
             let pass = self.pass(part, index as u64, &objective);
             let scores = pass.scores();
             let mut tokens = self.tokens(part, &scores, &objective);
@@ -79,7 +88,8 @@ impl<M: CausalLm> GroupTrainer<M> {
             measured.add(&scores, &share);
             gradients.accumulate(self.model(), pass.backward(share.loss, &scores));
         }
-        Ok((gradients.grads(), measured))
+        let clips_sequences = self.config.algorithm.clips_sequences();
+        Ok((gradients.grads(), measured.read(experience, &passes, clips_sequences, marks.is_kept.as_deref())))
     }
 
     pub(super) fn pass<'a>(

@@ -6,15 +6,16 @@ use serde::{Deserialize, Serialize};
 
 /// What an update, of one or several micro-batches, is averaged over.
 ///
-/// Every share of the update is divided by the totals of the whole, so that it does not matter how it is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Every share of the update is divided by the totals of the whole, so that it does not matter how it is cut. [`Accumulation`]
+/// has other ways.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepTotals {
     /// Sequences of the whole update, also those without a token that counts (a truncated one that is masked). Leave them
     /// out where they must not dilute the others' mean.
     pub sequences: usize,
-    /// Action tokens of the whole update.
-    pub tokens: usize,
-    /// Those of them that are [kept](crate::PolicyTokens::is_kept): what an entropy bonus is averaged over.
+    /// Action tokens of the whole update; no whole number where it is an average over updates.
+    pub tokens: f64,
+    /// Those tokens of the whole update that are [kept](crate::PolicyTokens::is_kept): what an entropy bonus is averaged over.
     pub kept_tokens: usize,
 }
 
@@ -22,7 +23,7 @@ impl StepTotals {
     /// Totals of an update that keeps all of its tokens.
     #[must_use]
     pub fn new(sequences: usize, tokens: usize) -> Self {
-        Self { sequences, tokens, kept_tokens: tokens }
+        Self { sequences, tokens: tokens as f64, kept_tokens: tokens }
     }
 
     /// Totals of an update of sequences with so many tokens each, all of them kept.
@@ -30,6 +31,22 @@ impl StepTotals {
     pub fn of(counts: &[usize]) -> Self {
         Self::new(counts.len(), counts.iter().sum())
     }
+}
+
+/// What the micro-batches of an update are divided by, so that they add up to its loss.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Accumulation {
+    /// By the totals of the whole update: how it is cut changes nothing.
+    #[default]
+    Exact,
+    /// Each by its own totals, and then by their number: tokens of a micro-batch with few of them weigh more. A selection of
+    /// tokens, an entropy bonus and what is reported are of each micro-batch and then averaged as well. TRL has it so
+    /// (`grpo_trainer.py:3129`), which for token means (BNPO) is [known to be wrong](https://github.com/huggingface/trl/issues/3021).
+    MicroBatchMean,
+    /// As `MicroBatchMean`, but a mean over tokens is one over the completions of all updates that are made with them,
+    /// divided by the number of these updates: TRL's DAPO, CISPO and VESPO.
+    RolloutMean,
 }
 
 /// What one token weighs in the loss. Below, `|y|` is the number of tokens of its sequence, `S` of sequences and `T` of tokens
@@ -58,11 +75,11 @@ impl Aggregation {
     /// The weight of each token of sequences with so many tokens each, one number a token.
     ///
     /// # Panics
-    /// If the update has fewer sequences or tokens than these.
+    /// If the update has fewer sequences than these, or no token.
     #[must_use]
     pub fn weights(self, counts: &[usize], totals: StepTotals) -> Vec<f32> {
         let tokens: usize = counts.iter().sum();
-        assert!(tokens <= totals.tokens, "the update's total of tokens is less than these of a part of it");
+        assert!(tokens == 0 || totals.tokens > 0.0, "an update with a part that has tokens has tokens");
         let filled = counts.iter().filter(|&&count| count > 0).count();
         assert!(
             filled <= totals.sequences,
@@ -74,7 +91,7 @@ impl Aggregation {
             .flat_map(|&count| {
                 let weight = match self {
                     Self::SequenceMean {} => 1.0 / (sequences * count.max(1) as f64),
-                    Self::TokenMean {} => 1.0 / totals.tokens as f64,
+                    Self::TokenMean {} => 1.0 / totals.tokens,
                     Self::SequenceSum {} => 1.0 / sequences,
                     Self::FixedLength { max_completion_length } => {
                         1.0 / (sequences * max_completion_length.get() as f64)

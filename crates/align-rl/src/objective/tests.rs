@@ -49,7 +49,7 @@ fn packed(sequences: &[Vec<Token>]) -> PolicyTokens {
 fn totals(sequences: &[Vec<Token>]) -> StepTotals {
     let kept_tokens = sequences.iter().flatten().filter(|t| t.is_kept).count();
     let tokens = sequences.iter().map(Vec::len).sum();
-    StepTotals { sequences: sequences.len(), tokens, kept_tokens }
+    StepTotals { kept_tokens, ..StepTotals::new(sequences.len(), tokens) }
 }
 
 /// The loss and its gradient at each token.

@@ -6,7 +6,8 @@ use align_model::{
 };
 use align_rl::{
     Experience, KlEstimator, KlPenalty, Preset, RlReport,
-    group::{Algorithm, DynamicSampling, TokenSelection},
+    group::{Algorithm, DynamicSampling, RolloutTotals, TokenSelection},
+    loss::Accumulation,
 };
 
 use crate::world::{config, evenness, flat, load, prompts, trainer};
@@ -67,7 +68,7 @@ fn it_does_not_matter_how_an_update_is_cut_or_ordered() {
             let penalty = KlPenalty { estimator: KlEstimator::K3, ..KlPenalty::k3(Positive::new(0.1)) };
             config.algorithm.objective.kl = Some(penalty);
             let trainer = trainer(&config, evenness());
-            let (gradients, report) = trainer.gradients(experience).unwrap();
+            let (gradients, report) = trainer.gradients(experience, None).unwrap();
             (flat(trainer.model(), Some(&gradients)), report)
         };
         let (whole, report) = gradients(16, &experience);
@@ -204,4 +205,33 @@ fn rewards_of_single_actions_are_learnt_from() {
     let mut scored = trainer.sample(&prompts(1)).unwrap().scored;
     scored.action_rewards = vec![Vec::new()];
     assert!(matches!(trainer.step_with(scored), Err(align_rl::RlError::Misaligned { .. })));
+}
+
+#[test]
+fn trl_averages_micro_batches() {
+    let experience = experience();
+    let gradients = |accumulation: Accumulation, experience: &[Experience], rollouts| {
+        let mut config = config(Preset::Dapo);
+        config.micro_batch_size = 8.try_into().unwrap();
+        config.algorithm.accumulation = accumulation;
+        let trainer = trainer(&config, evenness());
+        let (gradients, report) = trainer.gradients(experience, rollouts).unwrap();
+        (flat(trainer.model(), Some(&gradients)), report)
+    };
+    let halves = experience.split_at(8);
+    let mean = |[a, b]: [&[f32]; 2], [of_a, of_b]: [f32; 2]| -> Vec<f32> {
+        a.iter().zip(b).map(|(a, b)| of_a * a + of_b * b).collect()
+    };
+    let (first, of_first) = gradients(Accumulation::Exact, halves.0, None);
+    let (second, of_second) = gradients(Accumulation::Exact, halves.1, None);
+    let (means, report) = gradients(Accumulation::MicroBatchMean, &experience, None);
+    assert_close(&means, &mean([&first, &second], [0.5, 0.5]), "the mean of means");
+    let entropies = [&of_first, &of_second, &report].map(|report| report.get("entropy").unwrap());
+    assert!((f64::midpoint(entropies[0], entropies[1]) - entropies[2]).abs() < 1e-6, "{entropies:?}");
+    let whole = gradients(Accumulation::Exact, &experience, None).0;
+    assert_close(&gradients(Accumulation::RolloutMean, &experience, None).0, &whole, "all at once");
+    let tokens = experience.iter().map(Experience::targets).sum::<usize>();
+    let rollouts = Some(RolloutTotals { tokens: 3 * tokens, updates: 2 });
+    let thinned: Vec<f32> = whole.iter().map(|value| value / 1.5).collect();
+    assert_close(&gradients(Accumulation::RolloutMean, &experience, rollouts).0, &thinned, "of rollouts");
 }
