@@ -66,7 +66,11 @@ impl RewardModelFiles {
         })?;
         let base = PathBuf::from(base);
         let made_for = || format!("the adapter {} was made for {}", path.display(), base.display());
-        Ok(Self { checkpoint: model::open(&base).with_context(made_for)?, path: base, adapter: Some(adapter) })
+        Ok(Self {
+            checkpoint: model::open(&base).with_context(made_for)?,
+            path: base,
+            adapter: Some(adapter),
+        })
     }
 
     /// Loads it.

@@ -69,7 +69,8 @@ impl TrainedModel for RewardModel<Decoder> {
             Some(head) => {
                 Self { backbone: checkpoint.load_backbone(device).context("cannot load the model")?, head }
             }
-            None => reward_model_from(path, checkpoint, kind, &mut rng, device).context("cannot load the model")?,
+            None => reward_model_from(path, checkpoint, kind, &mut rng, device)
+                .context("cannot load the model")?,
         };
         Ok(Self { backbone: dress(backbone)?, head })
     }

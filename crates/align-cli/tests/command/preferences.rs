@@ -195,12 +195,15 @@ fn what_a_method_cannot_do_is_refused() {
 #[test]
 fn a_reward_model_may_be_an_adapter_and_its_head() {
     let place = place();
-    let fresh = "--set adapter.rank=4 --set save.form=adapter";
+    let fresh = "--set adapter.rank=4 --set adapter.modules_to_save=['embed_tokens'] --set save.form=adapter";
     let said = place.align(&format!("{} {fresh}", run("reward"))).succeeded();
     assert!(said.contains("wrote the adapter to reward"), "{said}");
     assert!(!place.path("reward/config.json").exists());
     let config: Value = serde_json::from_str(&place.read("reward/adapter_config.json")).unwrap();
-    assert_eq!((&config["task_type"], &config["modules_to_save"]), (&json!("SEQ_CLS"), &json!(["score"])));
+    assert_eq!(
+        (&config["task_type"], &config["modules_to_save"]),
+        (&json!("SEQ_CLS"), &json!(["embed_tokens", "score"]))
+    );
     // A run that was interrupted goes on to the same bytes.
     let weights = || fs::read(place.path("reward/adapter_model.safetensors")).unwrap();
     let straight = weights();

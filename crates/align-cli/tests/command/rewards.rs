@@ -185,7 +185,8 @@ fn an_adapter_with_its_head_is_a_reward_model() {
     place.align(&run("reward")).succeeded();
     let scores = |path: &str| -> Vec<f64> {
         let by_model = format!("--set rewards=[{{kind='model',path='{path}'}}] --overwrite");
-        let critic = format!("--set critic={{kind='reward_model',from='{path}'}} --set ppo.duration={{steps=2}}");
+        let critic =
+            format!("--set critic={{kind='reward_model',from='{path}'}} --set ppo.duration={{steps=2}}");
         place.align(&format!("{} {by_model} {critic}", run("ppo"))).succeeded();
         metrics(&place, "ppo").iter().filter_map(|line| line["eval_reward"].as_f64()).collect()
     };

@@ -90,6 +90,7 @@ impl SavedAdapter {
     pub fn apply(&self, model: Decoder, family: Family) -> Result<Decoder, AdapterError> {
         let all = modules(&model, family);
         let (parameters, head) = (whole_parameters(&model, family), model.config().head);
+        self.check_head(family, head)?;
         let whole = self.stored_whole(&parameters, (family, head))?;
         let stored = self.stored_modules(&all, &whole, (family, head))?;
         let mut config = self.lora_config(&all, &stored)?;
@@ -106,7 +107,6 @@ impl SavedAdapter {
         (family, head): (Family, Head),
     ) -> Result<Vec<&'a AdaptableModule>, AdapterError> {
         let names: BTreeSet<String> = self.weights.names().into_iter().collect();
-        let heads = head::tensor_names(family);
         let possible = |module: &AdaptableModule| {
             let [a, b, magnitude] = module.tensor_names();
             match self.config.kind {
@@ -116,15 +116,9 @@ impl SavedAdapter {
         };
         let mut known: BTreeSet<String> = all.iter().flat_map(possible).collect();
         known.extend(matching_names(whole, (family, head)));
-        for surplus in names.iter().filter(|name| !known.contains(*name)) {
-            match (heads.contains(surplus), head) {
-                (true, Head::Absent) => {}
-                (true, Head::Tied | Head::Untied) => {
-                    let (path, tensor) = (self.weights_path.clone(), surplus.clone());
-                    return Err(AdapterError::ClassifierHead { path, tensor });
-                }
-                (false, _) => return Err(self.unexpected(surplus)),
-            }
+        known.extend(head::tensor_names(family));
+        if let Some(surplus) = names.iter().find(|name| !known.contains(*name)) {
+            return Err(self.unexpected(surplus));
         }
         let is_stored = |module: &&AdaptableModule| possible(module).iter().any(|name| names.contains(name));
         // What is trained whole has no adapter, whatever `target_modules` says.

@@ -174,7 +174,10 @@ fn adapters_are_read_back_with_their_heads() {
                 (ClassifierKind::Token, module) => ("TOKEN_CLS", module),
             };
             assert_eq!(config["task_type"], task);
-            assert!(module == "score" || (kind == ClassifierKind::Token && module == "classifier"), "{module}");
+            assert!(
+                module == "score" || (kind == ClassifierKind::Token && module == "classifier"),
+                "{module}"
+            );
             // A language model is not what it was made for.
             let language_model = checkpoint.load(&Device::flex()).unwrap();
             let refused = saved.apply(language_model, checkpoint.architecture().family()).unwrap_err();

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::{super::whole::whole_tensor_names, AdapterError, SavedAdapter};
-use crate::pretrained::{Architecture, Classifier, ClassifierKind, Family, HostTensor, WeightSource as _};
+use crate::{
+    decoder::Head,
+    pretrained::{Architecture, Classifier, ClassifierKind, Family, HostTensor, WeightSource as _},
+};
 
 const KINDS: [ClassifierKind; 2] = [ClassifierKind::Sequence, ClassifierKind::Token];
 
@@ -41,6 +44,15 @@ impl SavedAdapter {
         let weight = read(&name, vec![labels, hidden])?;
         let bias = self.find(module, "bias").map(|(name, _)| read(&name, vec![labels])).transpose()?;
         Ok(Some(Classifier { kind, weight, bias, settings: self.config.classifier_settings.clone() }))
+    }
+
+    /// The head of a classifier has no place on a decoder that has a head.
+    pub(super) fn check_head(&self, family: Family, head: Head) -> Result<(), AdapterError> {
+        let tensor = tensor_names(family).into_iter().find(|name| self.weights.shape(name).is_some());
+        match tensor.filter(|_| head != Head::Absent) {
+            Some(tensor) => Err(AdapterError::ClassifierHead { path: self.weights_path.clone(), tensor }),
+            None => Ok(()),
+        }
     }
 
     /// What the tensors look like.
