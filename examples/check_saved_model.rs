@@ -12,7 +12,8 @@
 //! the saved model, read back; without a tokenizer the ids are spread over the vocabulary.
 //!
 //! `ADAPTER` is a directory that `align` or PEFT wrote. `OUT/base` then receives the model, `OUT/merged` the same with the
-//! adapter merged into it, and the logits are those of the two together.
+//! adapter merged into it, and the logits are those of the two together. The adapter of a reward model makes one of the
+//! base, and its scores stand in for logits: [labels], or [n, labels] of a token classifier.
 
 use std::{error::Error, fs, path::Path};
 
@@ -20,10 +21,11 @@ use align_kit::model::{
     adapter::SavedAdapter,
     causal_lm::{CausalLm, TokenBatch},
     decoder::Decoder,
-    pretrained::{Checkpoint, SaveOptions, SavedDtype},
+    pretrained::{Checkpoint, Classifier, ClassifierKind, SaveOptions, SavedDtype},
     tokenizer::SpecialTokens,
 };
-use burn::tensor::Device;
+use align_kit::reward::model::{load_reward_adapter, save_reward_model};
+use burn::tensor::{Device, Tensor};
 use safetensors::{Dtype, tensor::TensorView};
 
 const TEXT: &str = "Once upon a time, 2 + 2 = 4.\n\n\tNaïve café: 東京, 😀!";
@@ -48,22 +50,58 @@ fn alone(model: &Path, out: &Path, dtype: SavedDtype) -> Result<(), Box<dyn Erro
 
 fn with_adapter(model: &Path, out: &Path, adapter: &Path) -> Result<(), Box<dyn Error>> {
     let checkpoint = Checkpoint::open(model)?;
+    let adapter = SavedAdapter::open(adapter)?;
+    if let Some(head) = adapter.classifier(checkpoint.architecture())? {
+        return with_head(model, &checkpoint, (&adapter, &head), out);
+    }
     let base = checkpoint.load(&Device::flex())?;
     checkpoint.save(&base, &out.join("base"), SaveOptions::default())?;
-    let together = SavedAdapter::open(adapter)?.apply(base, checkpoint.architecture().family())?;
+    let together = adapter.apply(base, checkpoint.architecture().family())?;
     write_logits(&checkpoint, &together, out)?;
     Ok(checkpoint.save(&together.merge_adapter()?, &out.join("merged"), SaveOptions::default())?)
 }
 
-fn write_logits(checkpoint: &Checkpoint, model: &Decoder, out: &Path) -> Result<(), Box<dyn Error>> {
-    let ids = match checkpoint.tokenizer() {
-        Ok(tokenizer) => tokenizer.encode(TEXT, SpecialTokens::Add)?,
-        Err(_) => (0..24).map(|i| (i * 7919 + 1) % model.vocab_size() as u32).collect(),
+fn with_head(
+    path: &Path,
+    checkpoint: &Checkpoint,
+    (adapter, head): (&SavedAdapter, &Classifier),
+    out: &Path,
+) -> Result<(), Box<dyn Error>> {
+    let mut model = load_reward_adapter(path, checkpoint, adapter, &Device::flex())?;
+    let backbone = checkpoint.load_backbone(&Device::flex())?;
+    checkpoint.save_classifier(&backbone, head, &out.join("base"), SaveOptions::default())?;
+    let ids = ids(checkpoint, model.backbone.vocab_size())?;
+    let positions: Vec<usize> = match head.kind {
+        ClassifierKind::Sequence => vec![ids.len() - 1],
+        ClassifierKind::Token => (0..ids.len()).collect(),
     };
+    let scores = model.scores(&TokenBatch::from_sequences(&[&ids]), &positions);
+    let shape = match head.kind {
+        ClassifierKind::Sequence => vec![head.labels()],
+        ClassifierKind::Token => vec![ids.len(), head.labels()],
+    };
+    write(&ids, scores, shape, out)?;
+    model.backbone = model.backbone.merge_adapter()?;
+    Ok(save_reward_model(&model, checkpoint, &out.join("merged"), SaveOptions::default())?)
+}
+
+fn write_logits(checkpoint: &Checkpoint, model: &Decoder, out: &Path) -> Result<(), Box<dyn Error>> {
+    let ids = ids(checkpoint, model.vocab_size())?;
     let logits = model.logits(model.hidden(&TokenBatch::from_sequences(&[&ids])));
+    let shape = vec![ids.len(), model.vocab_size()];
+    write(&ids, logits, shape, out)
+}
+
+fn ids(checkpoint: &Checkpoint, vocab: usize) -> Result<Vec<u32>, Box<dyn Error>> {
+    match checkpoint.tokenizer() {
+        Ok(tokenizer) => Ok(tokenizer.encode(TEXT, SpecialTokens::Add)?),
+        Err(_) => Ok((0..24).map(|i| (i * 7919 + 1) % vocab as u32).collect()),
+    }
+}
+
+fn write(ids: &[u32], logits: Tensor<2>, shape: Vec<usize>, out: &Path) -> Result<(), Box<dyn Error>> {
     let ids_bytes: Vec<u8> = ids.iter().flat_map(|&id| (id as i32).to_le_bytes()).collect();
     let logits_bytes: Vec<u8> = logits.into_data().iter::<f32>().flat_map(f32::to_le_bytes).collect();
-    let shape = vec![ids.len(), model.vocab_size()];
     let tensors = [
         ("input_ids", TensorView::new(Dtype::I32, vec![ids.len()], &ids_bytes)?),
         ("logits", TensorView::new(Dtype::F32, shape, &logits_bytes)?),

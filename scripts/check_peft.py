@@ -3,6 +3,7 @@
 
     python scripts/check_peft.py ADAPTER_DIR --base MODEL_DIR [--logits FILE.safetensors] [--merged MERGED_DIR]
     python scripts/check_peft.py ADAPTER_DIR --base MODEL_DIR --make [--targets NAME ...] [--dora] [--rslora] [--rank N]
+                                 [--classifier SEQ_CLS|TOKEN_CLS --labels N] [--save NAME ...]
 
 ADAPTER_DIR must load onto MODEL_DIR without a missing or unexpected tensor. With --logits, its logits are compared with
 the tensors `input_ids` [n] and `logits` [n, vocab] of a safetensors file; with --merged, with those of a model directory
@@ -12,10 +13,14 @@ for logits means a difference of more than 1e-4.
 With --make, PEFT writes an adapter with random matrices into ADAPTER_DIR instead, and beside it, in logits.safetensors,
 its logits and the gradients of the mean negative log-likelihood of the same ids, for a program that reads PEFT's files.
 
+The adapter of a sequence or token classifier, such as a reward model, is loaded as one, and its scores are what is
+compared: [labels], or [n, labels]. With --make, the gradients are those of the mean square of the scores.
+
 Needs torch, transformers, peft and safetensors.
 """
 
 import argparse
+import json
 import sys
 import warnings
 from pathlib import Path
@@ -28,12 +33,28 @@ from safetensors.torch import load_file, save_file
 TOLERANCE = 1e-4
 
 
-def load_base(directory: Path):
+CLASSES = {
+    "SEQ_CLS": transformers.AutoModelForSequenceClassification,
+    "TOKEN_CLS": transformers.AutoModelForTokenClassification,
+}
+
+
+def load_base(directory: Path, classifier: str | None, labels: int):
     """The base model in f32."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        directory, local_files_only=True, attn_implementation="eager"
-    )
+    options = dict(local_files_only=True, attn_implementation="eager")
+    if classifier is None:
+        model = transformers.AutoModelForCausalLM.from_pretrained(directory, **options)
+    else:
+        model = CLASSES[classifier].from_pretrained(directory, num_labels=labels, **options)
     return model.float().eval()
+
+
+def head_of(directory: Path) -> tuple[str | None, int]:
+    """What kind of classifier an adapter is of, if it is one, and its labels."""
+    task = json.loads((directory / "adapter_config.json").read_text())["task_type"]
+    tensors = load_file(directory / "adapter_model.safetensors")
+    heads = [tensor for name, tensor in tensors.items() if name.endswith(("score.weight", "classifier.weight"))]
+    return (task, heads[0].shape[0]) if task in CLASSES and heads else (None, 0)
 
 
 @torch.no_grad()
@@ -70,7 +91,8 @@ def check_tensors(model, directory: Path) -> bool:
 
 
 def check(arguments) -> bool:
-    base = load_base(arguments.base)
+    kind = head_of(arguments.adapter)
+    base = load_base(arguments.base, *kind)
     ids = load_file(arguments.logits)["input_ids"].flatten() if arguments.logits else spread_ids(base)
     without = logits_of(base, ids)
     with warnings.catch_warnings(record=True) as said:
@@ -84,20 +106,22 @@ def check(arguments) -> bool:
     if arguments.logits:
         good &= compare(arguments.logits.name, adapted, load_file(arguments.logits)["logits"].float())
     if arguments.merged:
-        good &= compare("merged", logits_of(load_base(arguments.merged), ids), adapted)
+        good &= compare("merged", logits_of(load_base(arguments.merged, *kind), ids), adapted)
     return good
 
 
 def make(arguments) -> bool:
     torch.manual_seed(0)
-    base = load_base(arguments.base)
+    base = load_base(arguments.base, arguments.classifier, arguments.labels)
     config = peft.LoraConfig(
         r=arguments.rank,
         lora_alpha=16,
         target_modules=arguments.targets or "all-linear",
         use_dora=arguments.dora,
         use_rslora=arguments.rslora,
-        task_type="CAUSAL_LM",
+        modules_to_save=arguments.save,
+        ensure_weight_tying=bool(arguments.save) and base.config.tie_word_embeddings,
+        task_type=arguments.classifier or "CAUSAL_LM",
     )
     model = peft.get_peft_model(base, config).eval()
     for name, parameter in model.named_parameters():
@@ -105,14 +129,20 @@ def make(arguments) -> bool:
             parameter.data.normal_(0, 0.1)
         elif "lora_magnitude" in name:
             parameter.data *= 1 + 0.1 * torch.randn_like(parameter)
+        elif "modules_to_save" in name:
+            parameter.data.normal_(0, 0.1)
     model.save_pretrained(arguments.adapter)
     ids = spread_ids(base)
     logits = model(input_ids=ids[None]).logits[0]
-    torch.nn.functional.cross_entropy(logits[:-1], ids[1:]).backward()
+    if arguments.classifier:
+        logits.square().mean().backward()
+    else:
+        torch.nn.functional.cross_entropy(logits[:-1], ids[1:]).backward()
     arrays = {"input_ids": ids, "logits": logits.detach().contiguous()}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             name = name.replace(".default", "").replace("magnitude_vector.weight", "magnitude_vector")
+            name = name.replace(".modules_to_save", "")
             arrays[f"gradient.{name}"] = parameter.grad
     save_file(arrays, arguments.adapter / "logits.safetensors")
     print(f"{arguments.adapter}: rank {arguments.rank}, {'DoRA' if arguments.dora else 'LoRA'}")
@@ -129,6 +159,9 @@ def main() -> int:
     parser.add_argument("--targets", nargs="+", metavar="NAME")
     parser.add_argument("--dora", action="store_true")
     parser.add_argument("--rslora", action="store_true")
+    parser.add_argument("--classifier", choices=sorted(CLASSES))
+    parser.add_argument("--save", nargs="+", metavar="NAME")
+    parser.add_argument("--labels", type=int, default=1)
     parser.add_argument("--rank", type=int, default=8)
     arguments = parser.parse_args()
 

@@ -11,7 +11,7 @@ use align_model::{
 };
 use align_reward::{
     loss::{bradley_terry_loss, centering_loss},
-    model::{ScorePass, load_reward_model},
+    model::{ScorePass, load_reward_adapter, load_reward_model},
     trainer::{Margins, RewardConfig, RewardObjective, RewardTrainer},
 };
 use burn::{module::Module, tensor::Tensor};
@@ -36,11 +36,14 @@ pub(super) fn run(file: &GoldenFile, check: &mut Check) -> Covered {
     let path = file.directory.join(text(&file.json, "model"));
     let checkpoint = Checkpoint::open(&path).unwrap();
     let family = checkpoint.architecture().family();
-    let mut model = load_reward_model(&path, &checkpoint, &super::device().autodiff()).unwrap();
+    let device = super::device().autodiff();
     let adapter = file.directory.join(format!("{}_initial_adapter", file.name));
-    if adapter.exists() {
-        model.backbone = SavedAdapter::open(&adapter).unwrap().apply(model.backbone, family).unwrap();
-    }
+    let model = if adapter.exists() {
+        let adapter = SavedAdapter::open(&adapter).unwrap();
+        load_reward_adapter(&path, &checkpoint, &adapter, &device).unwrap()
+    } else {
+        load_reward_model(&path, &checkpoint, &device).unwrap()
+    };
     let config = config(&file.json["config"]);
     let steps = file.json["steps"].as_array().unwrap();
     let windows: Vec<Vec<Vec<PreferenceExample>>> = steps
@@ -183,7 +186,8 @@ fn compare_gradients<M: align_model::causal_lm::CausalLm>(
         let plain = name
             .replace(".default", "")
             .replace("lora_magnitude_vector.weight", "lora_magnitude_vector")
-            .replace("base_model.model.score.modules_to_save.weight", "score.weight");
+            .replace(".modules_to_save", "")
+            .replace("base_model.model.score.", "score.");
         match ours.get(&plain) {
             Some(actual) => check.close(&format!("gradient {name}"), actual, &expected, GRADIENT),
             None => check.fail(format!("gradient {name}: we have none")),

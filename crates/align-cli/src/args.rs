@@ -13,7 +13,7 @@ use align_model::{
 };
 use clap::{Args, Parser, Subcommand};
 
-pub(crate) use data::{DataArguments, DataCommand, InspectArguments};
+pub(crate) use data::{DataArguments, DataCommand, InspectArguments, METHODS};
 pub(crate) use rollouts::{RolloutsArguments, RolloutsCommand, ShowArguments};
 pub(crate) use training::TrainingArguments;
 

@@ -201,6 +201,8 @@ pub(crate) struct Start<'a> {
     pub(crate) path: &'a Path,
     /// Its files.
     pub(crate) checkpoint: &'a Checkpoint,
+    /// The saved adapter that is trained on, if one is.
+    pub(crate) adapter: Option<&'a Path>,
     /// Where it will compute.
     pub(crate) device: &'a Device,
 }

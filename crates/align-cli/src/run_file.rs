@@ -30,6 +30,11 @@ impl Override {
         Self { key: key.into(), value: toml::Value::from(text).to_string() }
     }
 
+    /// The first part of the key: a table of the run file, or a value outside of all.
+    pub(crate) fn table(&self) -> &str {
+        self.key.split('.').next().unwrap_or_default()
+    }
+
     /// How many tables the key goes down before its last part.
     fn depth(&self) -> usize {
         self.key.matches('.').count()

@@ -2,7 +2,7 @@
 //! likely to be a mistake.
 //!
 //! [`inspect`] reads nothing and prints nothing; it takes rows that [`InspectedRow`] accepted as they are and returns an
-//! [`Inspection`] that serialises.
+//! [`Inspection`] that serialises. [`inspect_records`] looks at the texts of records of any [`Inspected`] kind.
 
 mod conversation;
 mod duplicates;
@@ -21,7 +21,7 @@ pub use conversation::{OddConversation, Oddity, odd_conversations};
 pub use duplicates::DuplicateGroup;
 pub use lengths::{Bin, LengthStatistics, Percentile};
 pub use overlap::{Contained, NgramOverlap, Overlap, OverlapMatch};
-pub use row::{InspectedRow, Layout, Place};
+pub use row::{Inspected, InspectedRow, Layout, Place};
 pub use tokens::{Flaw, PackingEfficiency, RenderedSample, Segment, TokenFindings, Truncated};
 pub use words::words;
 
@@ -110,6 +110,16 @@ pub enum ProblemKind {
     WithoutLoss,
     /// Prompts that end inside a token.
     UnevenBoundaries,
+    /// Pairs that prefer a completion to itself.
+    IdenticalPairs,
+    /// Completions that say nothing.
+    EmptyCompletions,
+    /// Records of which nothing is learnt because of their lengths.
+    LeftOut,
+    /// Judgements that contradict others.
+    Contradictions,
+    /// Batches in which all completions are judged alike.
+    OneSidedBatches,
     /// Records that repeat another one.
     ExactDuplicates,
     /// Records that nearly repeat another one.
@@ -139,7 +149,7 @@ impl Inspection {
     }
 }
 
-/// Looks at training rows, and at evaluation rows that should have nothing in common with them. Without a tokenizer only
+/// Looks at demonstrations, and at evaluation rows that should have nothing in common with them. Without a tokenizer only
 /// texts are looked at.
 #[must_use]
 pub fn inspect(
@@ -148,12 +158,23 @@ pub fn inspect(
     tokenizer: Option<&SftTokenizer<'_>>,
     config: &InspectConfig,
 ) -> Inspection {
+    let tokens =
+        tokenizer.map(|tokenizer| tokens::token_findings(&usable(training), tokenizer, config.samples));
+    Inspection { tokens, ..inspect_records(training, evaluation, config) }
+}
+
+/// As [`inspect`], of the texts of records of any kind.
+#[must_use]
+pub fn inspect_records<R: Inspected>(
+    training: &[Located<InspectedRow<R>>],
+    evaluation: &[Located<InspectedRow<R>>],
+    config: &InspectConfig,
+) -> Inspection {
     let mut layouts = BTreeMap::new();
     for row in training {
         *layouts.entry(Layout::of(&row.record)).or_insert(0) += 1;
     }
-    let usable: Vec<&Located<InspectedRow>> =
-        training.iter().filter(|row| row.record.record.is_ok()).collect();
+    let usable = usable(training);
     let hashes = minhash::MinHash::new(config.similarity.get(), config.shingle_words.get(), config.seed);
     let exact_duplicates = duplicates::exact_duplicates(&usable);
     let lengths = |length: fn(&str) -> usize| {
@@ -167,7 +188,7 @@ pub fn inspect(
         conversations: odd_conversations(training),
         characters: lengths(|text| text.chars().count()),
         words: lengths(|text| words(text).len()),
-        tokens: tokenizer.map(|tokenizer| tokens::token_findings(&usable, tokenizer, config.samples)),
+        tokens: None,
         near_duplicates: duplicates::near_duplicates(&usable, &exact_duplicates, &hashes),
         exact_duplicates,
         overlap: (!evaluation.is_empty())
@@ -175,7 +196,12 @@ pub fn inspect(
     }
 }
 
-fn refusal(row: &Located<InspectedRow>) -> Option<Flaw> {
+/// The rows that are records.
+fn usable<R>(rows: &[Located<InspectedRow<R>>]) -> Vec<&Located<InspectedRow<R>>> {
+    rows.iter().filter(|row| row.record.record.is_ok()).collect()
+}
+
+fn refusal<R>(row: &Located<InspectedRow<R>>) -> Option<Flaw> {
     match &row.record.record {
         Ok(_) | Err(RecordError::NoAssistant { .. }) => None,
         Err(problem) => Some(Flaw { place: Place::of(row), problem: problem.to_string() }),
@@ -183,7 +209,7 @@ fn refusal(row: &Located<InspectedRow>) -> Option<Flaw> {
 }
 
 /// As [`extra_columns`](crate::data::extra_columns), of some of the rows.
-fn unused_columns(rows: &[&Located<InspectedRow>]) -> BTreeMap<String, usize> {
+fn unused_columns<R>(rows: &[&Located<InspectedRow<R>>]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for column in rows.iter().flat_map(|row| row.extra.keys()) {
         *counts.entry(column.clone()).or_insert(0) += 1;

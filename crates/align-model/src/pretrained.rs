@@ -20,13 +20,14 @@ use std::path::Path;
 use serde_json::Value;
 
 pub use checkpoint::{Architecture, Checkpoint};
+pub(crate) use classifier::SETTINGS as CLASSIFIER_SETTINGS;
 pub use classifier::{Classifier, ClassifierKind};
 pub use error::LoadError;
 pub use family::Family;
 pub(crate) use family::Fusion;
 pub use safetensors_file::SafetensorsWeights;
 pub use save::{SaveOptions, SavedDtype};
-pub(crate) use save::{read_parameters, write_tensors};
+pub(crate) use save::{read_parameters, read_tensor, write_tensors};
 pub(crate) use staged::StagedFiles;
 pub use weights::{HostTensor, WeightSource};
 

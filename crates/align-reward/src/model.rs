@@ -16,7 +16,10 @@ use burn::{
 };
 
 pub use ensemble::{EnsembleScore, combine_scores};
-pub use files::{load_reward_model, reward_model_from, save_reward_model};
+pub use files::{
+    adapter_head, load_reward_adapter, load_reward_model, reward_model_from, save_reward_adapter,
+    save_reward_model,
+};
 pub use gate::{
     AttributeGate, GateConfig, GateError, GateExample, GateReport, GateTrainer, GateTrainingConfig,
 };

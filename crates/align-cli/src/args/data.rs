@@ -25,6 +25,10 @@ pub(crate) enum DataCommand {
     Inspect(InspectArguments),
 }
 
+/// The methods whose data can be inspected, as a run file names their tables.
+pub(crate) const METHODS: [&str; 9] =
+    ["sft", "dpo", "kto", "reward", "grpo", "ppo", "online", "raft", "distill"];
+
 const INSPECT_EXAMPLES: &str = "\
 What is looked for:
   layouts, unused columns, rows that cannot be trained on; odd conversations (no assistant, a role twice in a row,
@@ -32,11 +36,15 @@ What is looked for:
   inside a token, how full packed rows would be, and some samples with what is learnt marked; records that are equal
   or nearly equal (MinHash over runs of 5 words); evaluation records that are equal, nearly equal or contained in the
   training data (runs of --ngram words; shorter records as a whole, down to 8 words).
+  Of other methods than fine-tuning: lengths of prompts and completions, what is left out or cut and where it stands,
+  judgements that contradict each other, batches with one kind of judgement alone, and samples as the method reads them.
 
 Examples:
   align data inspect --data train.jsonl
   align data inspect --data train.jsonl --evaluation test.jsonl --model models/SmolLM2-135M-Instruct.Q4_1.gguf
   align data inspect --config run.toml --set sft.max_length=2048 --samples 10
+  align data inspect --config dpo.toml --strict
+  align data inspect --method kto --data judged.jsonl --model models/SmolLM2-135M-Instruct.Q4_1.gguf
   align data inspect --config run.toml --evaluation test.jsonl --json --strict > report.json";
 
 /// Says what is in data files, and what is likely to be a mistake.
@@ -55,9 +63,12 @@ pub(crate) struct InspectArguments {
     /// A Hugging Face directory or a GGUF file, for its tokenizer and chat template. Replaces `model` of a run file.
     #[arg(long, value_name = "PATH")]
     pub(crate) model: Option<PathBuf>,
-    /// The run file of a fine-tuning run.
+    /// A run file: the data is read as its method reads it.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// The method that reads the data. The run file's, if there is one; else `sft`.
+    #[arg(long, value_name = "METHOD", value_parser = METHODS, conflicts_with = "config")]
+    pub(crate) method: Option<String>,
     /// Replaces a value of the run file, or of its defaults where there is none, by its dotted key. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<Override>,

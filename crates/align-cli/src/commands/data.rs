@@ -1,119 +1,149 @@
 //! `align data`: looking at data.
 
+mod examples;
+mod inspected;
 mod report;
+mod subject;
 
-use std::{
-    io::IsTerminal as _,
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
-};
+use std::{io::IsTerminal as _, num::NonZeroUsize, path::Path};
 
 use align_model::{
-    data::{Combine, DatasetConfig, SourceConfig},
-    inspect::{InspectedRow, Inspection, Problem, inspect},
+    data::DatasetConfig,
+    inspect::{Inspected, InspectedRow, Inspection, Problem, inspect, inspect_records},
     sft::{SftConfig, SftTokenizer},
 };
 use anyhow::{Context as _, Result, bail};
-use chrono::Local;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::{
     args::{DataArguments, DataCommand, InspectArguments},
-    dataset, model,
-    run_file::{self, Run},
+    dataset,
+    method::{
+        Settings, Texts, distill::Distill, dpo::Dpo, grpo::Grpo, kto::Kto, online::Online, ppo::Ppo,
+        raft::Raft, reward::Reward,
+    },
+    model,
 };
+use examples::{Examined, ExampleFindings};
+use subject::{Subject, method_of};
 
 /// Does what was asked.
 pub(crate) fn run(args: &DataArguments) -> Result<()> {
     match &args.command {
-        DataCommand::Inspect(args) => run_inspect(args),
+        DataCommand::Inspect(args) => match method_of(args)?.as_str() {
+            "dpo" => inspect_examples::<Dpo>(args),
+            "kto" => inspect_examples::<Kto>(args),
+            "reward" => inspect_examples::<Reward>(args),
+            "grpo" => inspect_examples::<Grpo>(args),
+            "ppo" => inspect_examples::<Ppo>(args),
+            "online" => inspect_examples::<Online>(args),
+            "raft" => inspect_examples::<Raft>(args),
+            "distill" => inspect_examples::<Distill>(args),
+            _ => inspect_demonstrations(args),
+        },
     }
-}
-
-/// What is inspected, and as what.
-struct Subject {
-    data: DatasetConfig,
-    evaluation: Option<DatasetConfig>,
-    model: Option<PathBuf>,
-    sft: SftConfig,
-}
-
-/// The settings where there is no run file.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Settings {
-    sft: SftConfig,
 }
 
 /// Everything, for a program to read.
 #[derive(Serialize)]
 struct Output<'a> {
+    method: &'static str,
     data: &'a DatasetConfig,
     evaluation: Option<&'a DatasetConfig>,
     model: Option<&'a Path>,
     #[serde(flatten)]
     inspection: &'a Inspection,
+    examples: Option<&'a ExampleFindings>,
     problems: Vec<Problem>,
 }
 
-fn run_inspect(args: &InspectArguments) -> Result<()> {
-    let Subject { data, evaluation: held_out, model, sft } = subject(args)?;
-    let training = dataset::records::<InspectedRow>(&data)?.records;
-    let evaluation = match &held_out {
+fn inspect_demonstrations(args: &InspectArguments) -> Result<()> {
+    let subject = Subject::<SftConfig>::new(args)?;
+    let training = dataset::records::<InspectedRow>(&subject.data)?.records;
+    let evaluation = match &subject.evaluation {
         Some(held_out) => dataset::records::<InspectedRow>(held_out)?.records,
         None => Vec::new(),
     };
     let config = args.config();
-    let inspection = match &model {
+    let inspection = match &subject.model {
         None => inspect(&training, &evaluation, None, &config),
         Some(path) => {
             let checkpoint = model::open(path)?;
             let tokenizer = checkpoint.tokenizer().context("cannot load the model's tokenizer")?;
             let templates = model::chat_templates(&tokenizer)?;
             let context = checkpoint.architecture().config().max_positions;
-            let max_length = sft.max_length.min(NonZeroUsize::new(context).unwrap_or(sft.max_length));
+            let settings = &subject.settings;
+            let max_length =
+                settings.max_length.min(NonZeroUsize::new(context).unwrap_or(settings.max_length));
             // What truncation and each kind of packing would do is reported side by side.
-            let sft = SftConfig { max_length, packing: None, ..sft };
-            let now = Some(Local::now().naive_local());
+            let sft = SftConfig { max_length, packing: None, ..settings.clone() };
+            let now = Some(subject.now);
             let tokenizer = SftTokenizer { now, ..SftTokenizer::new(&sft, &tokenizer, templates.as_ref()) };
             inspect(&training, &evaluation, Some(&tokenizer), &config)
         }
     };
-    let problems = inspection.problems();
+    tell(args, &subject, &inspection, None)
+}
+
+/// Looks at the data of any other method.
+fn inspect_examples<M: Examined>(args: &InspectArguments) -> Result<()>
+where
+    M::Record: Inspected,
+{
+    let subject = Subject::<M::Config>::new(args)?;
+    let local = dataset::on_this_machine(&subject.data)?;
+    let training = align_model::data::read::<InspectedRow<M::Record>>(&local.files)?.records;
+    let evaluation = match &subject.evaluation {
+        Some(held_out) => dataset::records::<InspectedRow<M::Record>>(held_out)?.records,
+        None => Vec::new(),
+    };
+    let inspection = inspect_records(&training, &evaluation, &args.config());
+    let examples = match &subject.model {
+        None => None,
+        Some(path) => {
+            let checkpoint = model::open(path)?;
+            let tokenizer = checkpoint.tokenizer().context("cannot load the model's tokenizer")?;
+            let templates = model::chat_templates(&tokenizer)?;
+            let texts = Texts {
+                tokenizer: &tokenizer,
+                templates: templates.as_ref(),
+                now: subject.now,
+                slices: &local.slices,
+                context: checkpoint.architecture().config().max_positions,
+            };
+            Some(ExampleFindings::new::<M>(&subject.settings, texts, training, args.samples))
+        }
+    };
+    tell(args, &subject, &inspection, examples.as_ref())
+}
+
+/// Prints what was found.
+fn tell<C: Settings>(
+    args: &InspectArguments,
+    subject: &Subject<C>,
+    inspection: &Inspection,
+    examples: Option<&ExampleFindings>,
+) -> Result<()> {
+    let mut problems = inspection.problems();
+    problems.extend(examples.map(ExampleFindings::problems).unwrap_or_default());
     if args.json {
-        let (evaluation, model, problems) = (held_out.as_ref(), model.as_deref(), problems.clone());
-        let output = Output { data: &data, evaluation, model, inspection: &inspection, problems };
+        let output = Output {
+            method: C::NAME,
+            data: &subject.data,
+            evaluation: subject.evaluation.as_ref(),
+            model: subject.model.as_deref(),
+            inspection,
+            examples,
+            problems: problems.clone(),
+        };
         println!("{}", serde_json::to_string_pretty(&output)?);
     } else {
         let marks =
             if std::io::stdout().is_terminal() { report::Marks::Colour } else { report::Marks::Brackets };
-        print!("{}", report::text(&inspection, marks));
+        print!("{}", report::text(inspection, examples, &problems, marks));
     }
     if args.strict && !problems.is_empty() {
         bail!("the data has problems: {}", report::summary(&problems));
     }
     Ok(())
-}
-
-fn subject(args: &InspectArguments) -> Result<Subject> {
-    let (data, evaluation) = (files(&args.data), files(&args.evaluation));
-    let Some(path) = &args.config else {
-        let Settings { sft } = run_file::parse("", Path::new("the settings"), &args.overrides)?;
-        let data = data.context("name the data with --data, or a run file with --config")?;
-        return Ok(Subject { data, evaluation, model: args.model.clone(), sft });
-    };
-    let run: Run<SftConfig> = run_file::read(path, &args.overrides)?;
-    run.method.check().with_context(|| format!("{}: [sft] contradicts itself", path.display()))?;
-    Ok(Subject {
-        data: data.unwrap_or(run.data.train),
-        evaluation: evaluation.or(run.data.evaluation),
-        model: Some(args.model.clone().unwrap_or(run.model)),
-        sft: run.method,
-    })
-}
-
-/// Files of the command line as one data set; `None` where there are none.
-fn files(paths: &[PathBuf]) -> Option<DatasetConfig> {
-    let sources = paths.iter().map(|path| SourceConfig::new(path.to_string_lossy())).collect();
-    (!paths.is_empty()).then(|| DatasetConfig { sources, combine: Combine::default() })
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use align_model::{decoder::Decoder, memory::parameters};
-use align_reward::model::{RewardModel, load_reward_model};
+use align_reward::model::RewardModel;
 use align_rl::{
     PolicyReference, PpoConfig, PpoModels, PpoTrainer,
     critic::{Critic, value_head},
@@ -15,9 +15,10 @@ use super::{
     Around, Beside, Kit, LearnsFrom, Plan, Settings,
     preference::named,
     prompted,
+    reward_models::RewardModelFiles,
     scored::{Parts, Scored},
 };
-use crate::{model, run_file::CriticTable, training::report::Fact};
+use crate::{run_file::CriticTable, training::report::Fact};
 
 /// Learning from completions with a critic.
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl Scored for Ppo {
 
     fn check_models(kit: &Kit<'_>) -> Result<()> {
         if let Some(CriticTable::RewardModel { from }) = kit.critic {
-            model::open(from).context("critic.from")?;
+            RewardModelFiles::open(from).context("critic.from")?;
         }
         Ok(())
     }
@@ -70,7 +71,9 @@ impl Scored for Ppo {
 /// Weights, gradients and moments of the critic; its activations come and go when the policy's are not there.
 fn critic_bytes(policy: &Decoder, kit: &Kit<'_>) -> Result<u64> {
     let trained = match kit.critic {
-        Some(CriticTable::RewardModel { from }) => parameters(model::open(from)?.architecture().config()),
+        Some(CriticTable::RewardModel { from }) => {
+            parameters(RewardModelFiles::open(from)?.checkpoint.architecture().config())
+        }
         Some(CriticTable::Shared) => 0,
         _ if policy.adapter_config().is_some() => policy.adapter_parameters().trained_count,
         _ => parameters(policy.config()),
@@ -80,8 +83,7 @@ fn critic_bytes(policy: &Decoder, kit: &Kit<'_>) -> Result<u64> {
 
 /// A reward model that is to become a critic.
 fn load_critic(path: &Path, kit: &Kit<'_>) -> Result<RewardModel<Decoder>> {
-    let checkpoint = model::open(path)?;
-    let loaded = load_reward_model(path, &checkpoint, kit.start.device);
+    let loaded = RewardModelFiles::open(path)?.load(kit.start.device);
     loaded.with_context(|| format!("critic.from: cannot load the reward model {}", path.display()))
 }
 

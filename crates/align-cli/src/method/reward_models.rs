@@ -1,24 +1,36 @@
 //! Trained reward models as rewards of a run.
 
-use std::{cell::RefCell, collections::BTreeMap, path::PathBuf};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use align_model::{
+    adapter::SavedAdapter,
     chat::{ChatTemplates, RenderOptions},
     decoder::Decoder,
+    pretrained::Checkpoint,
     tokenizer::Tokenizer,
 };
 use align_reward::{
     compose::WeightedSum,
     function::BoxedReward,
-    model::{CompletionForm, RewardModel, RewardModelFn, RewardReader, load_reward_model},
+    model::{
+        CompletionForm, RewardModel, RewardModelFn, RewardReader, load_reward_adapter, load_reward_model,
+    },
 };
 use align_rl::Rewards;
 use anyhow::{Context as _, Result};
+use burn::tensor::Device;
 
 use super::Kit;
 use crate::{
-    model,
-    run_file::rewards::{ModelTable, RewardsTable},
+    hub, model,
+    run_file::{
+        adapter,
+        rewards::{ModelTable, RewardsTable},
+    },
 };
 
 /// Reward models, each loaded once, however many rewards are made of it.
@@ -30,6 +42,45 @@ struct Loaded {
     model: RewardModel<Decoder>,
     tokenizer: Tokenizer,
     templates: Option<ChatTemplates>,
+}
+
+/// A reward model's files: a checkpoint, or the adapter of one.
+#[derive(Debug)]
+pub(super) struct RewardModelFiles {
+    /// What was named, or what the adapter was made for.
+    pub(super) checkpoint: Checkpoint,
+    path: PathBuf,
+    adapter: Option<SavedAdapter>,
+}
+
+impl RewardModelFiles {
+    /// Opens a reward model of this machine or of the Hub.
+    pub(super) fn open(name: &Path) -> Result<Self> {
+        let path = hub::model_path(name)?;
+        if path.join("config.json").is_file() || !path.join("adapter_config.json").is_file() {
+            return Ok(Self { checkpoint: model::open(name)?, path: name.into(), adapter: None });
+        }
+        let adapter = adapter::open(&path)?;
+        let base = adapter.base_model().with_context(|| {
+            format!("the adapter {} does not say which model it was made for", path.display())
+        })?;
+        let base = PathBuf::from(base);
+        let made_for = || format!("the adapter {} was made for {}", path.display(), base.display());
+        Ok(Self {
+            checkpoint: model::open(&base).with_context(made_for)?,
+            path: base,
+            adapter: Some(adapter),
+        })
+    }
+
+    /// Loads it.
+    pub(super) fn load(&self, device: &Device) -> Result<RewardModel<Decoder>> {
+        let Self { checkpoint, path, adapter } = self;
+        match adapter {
+            None => Ok(load_reward_model(path, checkpoint, device)?),
+            Some(adapter) => Ok(load_reward_adapter(path, checkpoint, adapter, device)?),
+        }
+    }
 }
 
 impl Kit<'_> {
@@ -68,9 +119,9 @@ impl Kit<'_> {
     }
 
     fn load(&self, table: &ModelTable) -> Result<Loaded> {
-        let checkpoint = model::open(&table.path)?;
-        let model = load_reward_model(&table.path, &checkpoint, self.start.device)?;
-        let tokenizer = checkpoint.tokenizer()?;
+        let files = RewardModelFiles::open(&table.path)?;
+        let model = files.load(self.start.device)?;
+        let tokenizer = files.checkpoint.tokenizer()?;
         let templates = model::chat_templates(&tokenizer)?;
         Ok(Loaded { model, tokenizer, templates })
     }

@@ -20,9 +20,11 @@ use align_rl::{
 };
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Beside, Kit, Lesson, Measured, Method, News, Settings, Texts, Tokenize, prompted};
+use super::{
+    Beside, Kit, Lesson, Measured, Method, News, Settings, Texts, Tokenize, prompted,
+    reward_models::RewardModelFiles,
+};
 use crate::{
-    model,
     run_file::rewards::{RewardSource, RewardsTable},
     training::report::Fact,
 };
@@ -133,7 +135,8 @@ impl<S: Scored> Method for S {
         let sequences = plan.batch_size.get() * rollout.samples.get();
         let mut beside = vec![prompted::keys_and_values(rollout, sequences, examples, model.config())];
         for path in kit.rewards.models() {
-            let count = parameters(model::open(path)?.architecture().config());
+            let files = RewardModelFiles::open(path)?;
+            let count = parameters(files.checkpoint.architecture().config());
             beside.push(Beside { name: "reward model", bytes: 4 * count as u64 });
         }
         beside.extend(<S as Scored>::beside(config, examples, model, kit)?);
@@ -239,7 +242,7 @@ pub(super) fn check_rewards(prompts: &[PromptExample], kit: &Kit<'_>) -> Result<
     for (index, part) in kit.rewards.parts.iter().enumerate() {
         match &part.source {
             RewardSource::Model(table) => {
-                model::open(&table.path).with_context(|| format!("rewards[{index}].path"))?;
+                RewardModelFiles::open(&table.path).with_context(|| format!("rewards[{index}].path"))?;
             }
             RewardSource::Described(spec) => {
                 try_reward(spec, &rollouts).with_context(|| format!("rewards[{index}]"))?;

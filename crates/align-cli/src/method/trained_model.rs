@@ -7,12 +7,15 @@ use align_model::{
     decoder::Decoder,
     pretrained::{Checkpoint, ClassifierKind, SaveOptions},
 };
-use align_reward::model::{RewardModel, reward_model_from, save_reward_model};
-use anyhow::{Context as _, Result, bail};
+use align_reward::model::{
+    RewardModel, adapter_head, reward_model_from, save_reward_adapter, save_reward_model,
+};
+use anyhow::{Context as _, Result};
 use burn::module::Module;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng as _};
 
 use super::{Dress, Start};
+use crate::run_file::adapter;
 
 /// A model that a run loads, trains and writes.
 pub(crate) trait TrainedModel: Module + fmt::Debug {
@@ -59,8 +62,16 @@ impl TrainedModel for RewardModel<Decoder> {
     fn load(start: Start<'_>, seed: u64, dress: Dress<'_>) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let kind = (ClassifierKind::Sequence, 1);
-        let model = reward_model_from(start.path, start.checkpoint, kind, &mut rng, start.device);
-        let Self { backbone, head } = model.context("cannot load the model")?;
+        let Start { path, checkpoint, device, .. } = start;
+        let saved = start.adapter.map(adapter::open).transpose()?;
+        let head = saved.map(|saved| adapter_head(checkpoint, &saved, Some(kind), device)).transpose();
+        let Self { backbone, head } = match head.context("cannot use the adapter's head")?.flatten() {
+            Some(head) => {
+                Self { backbone: checkpoint.load_backbone(device).context("cannot load the model")?, head }
+            }
+            None => reward_model_from(path, checkpoint, kind, &mut rng, device)
+                .context("cannot load the model")?,
+        };
         Ok(Self { backbone: dress(backbone)?, head })
     }
 
@@ -72,8 +83,8 @@ impl TrainedModel for RewardModel<Decoder> {
         Ok(save_reward_model(self, base, place, options)?)
     }
 
-    fn save_adapter(&self, _place: &Path, _base: &str) -> Result<()> {
-        bail!("a reward model's adapter cannot do without the head: set save.form = \"merged\"")
+    fn save_adapter(&self, place: &Path, base: &str) -> Result<()> {
+        Ok(save_reward_adapter(self, place, Some(base))?)
     }
 
     fn merge(self) -> Result<Self> {

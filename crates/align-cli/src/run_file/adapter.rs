@@ -37,10 +37,17 @@ impl AdapterTable {
         }
     }
 
+    /// The saved adapter that is trained on, if it is one.
+    pub(crate) fn saved(&self) -> Option<&Path> {
+        match self {
+            Self::Saved { from } => Some(from),
+            Self::Fresh(_) => None,
+        }
+    }
+
     /// Checks what can be checked without the model.
     pub(crate) fn check(&self) -> Result<()> {
-        let Self::Saved { from } = self else { return Ok(()) };
-        open(from).map(|_| ())
+        self.saved().map_or(Ok(()), |from| open(from).map(|_| ()))
     }
 }
 
@@ -50,7 +57,8 @@ pub(crate) fn attach_saved(model: Decoder, family: Family, from: &Path) -> Resul
     applied.with_context(|| format!("the adapter {} does not fit the model", from.display()))
 }
 
-fn open(from: &Path) -> Result<SavedAdapter> {
+/// Opens a saved adapter.
+pub(crate) fn open(from: &Path) -> Result<SavedAdapter> {
     SavedAdapter::open(from).with_context(|| format!("cannot open the adapter {}", from.display()))
 }
 

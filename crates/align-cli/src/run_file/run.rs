@@ -109,7 +109,7 @@ pub(crate) struct MemoryTable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum SavedForm {
-    /// The adapter, as PEFT does.
+    /// The adapter, as PEFT does; of a reward model also its head.
     Adapter,
     /// A model whose weights have taken the adapter in.
     Merged,
@@ -196,10 +196,6 @@ impl<C: Settings> Run<C> {
     }
 
     fn check_save(&self) -> Result<()> {
-        ensure!(
-            C::MODEL == ModelKind::Language || self.saved_form().is_none_or(|form| form == SavedForm::Merged),
-            "save.form is \"merged\" for reward models, whose head belongs to no adapter: leave it out"
-        );
         let writes_model = self.adapter.is_none() || self.saved_form() != Some(SavedForm::Adapter);
         ensure!(
             self.adapter.is_some() || self.save.form.is_none(),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::workplace::Workplace;
+use crate::{preferences, rewards, workplace::Workplace};
 
 /// Line 2 repeats line 1, line 4 has no assistant, line 5 a role twice, line 6 is no demonstration, line 7 is long.
 const TRAIN: &str = r#"{"prompt": [{"role": "user", "content": "what is a cat"}], "completion": [{"role": "assistant", "content": "a cat is an animal"}], "source": "farm"}
@@ -123,4 +123,121 @@ fn problems_fail_only_a_strict_inspection() {
         .align("data inspect --data data.jsonl --set sft.max_len=3")
         .failed("--set sft.max_len=3: unknown field");
     assert_eq!(place.align("data inspect").code, 2);
+}
+
+fn inspected(place: &Workplace, arguments: &str) -> Value {
+    let said = place.align(&format!("data inspect {arguments} --json")).succeeded();
+    serde_json::from_str(&said).unwrap()
+}
+
+fn kinds(found: &Value) -> Vec<(&str, u64)> {
+    let problems = found["problems"].as_array().unwrap().iter();
+    problems.map(|one| (one["kind"].as_str().unwrap(), one["records"].as_u64().unwrap())).collect()
+}
+
+#[test]
+fn pairs_are_read_as_their_method_reads_them() {
+    let place = preferences::place();
+    let found = inspected(&place, "--config dpo.toml --samples 2");
+    assert_eq!(
+        (&found["method"], &found["records"], &found["layouts"]["pair"]),
+        (&"dpo".into(), &8.into(), &8.into())
+    );
+    let examples = &found["examples"];
+    assert_eq!((&examples["plural"], &examples["count"]), (&"pairs".into(), &6.into()));
+    let parts: Vec<&Value> = examples["parts"].as_array().unwrap().iter().map(|part| &part["name"]).collect();
+    assert_eq!(parts, ["prompt", "chosen", "rejected"]);
+    assert_eq!(examples["parts"][1]["lengths"]["maximum"], 6);
+    assert_eq!((&examples["learnt"], &examples["limit"]["setting"]), (&66.into(), &"dpo.max_length".into()));
+    assert_eq!(lines(&examples["notes"]["identical_pair"]), [7]);
+    assert_eq!(lines(&examples["notes"]["nothing_left"]), [8]);
+    let sample = &examples["samples"][0]["parts"];
+    assert_eq!(
+        (&sample[0]["text"], &sample[0]["learnt"], &sample[1]["learnt"]),
+        (&"what is a cat".into(), &false.into(), &true.into())
+    );
+    assert_eq!(found["overlap"]["exact"][0]["training"]["line"], 6);
+    let expected = [("near_duplicates", 3), ("contamination", 1), ("identical_pairs", 1), ("left_out", 1)];
+    assert_eq!(kinds(&found), expected);
+    let cut = inspected(&place, "--config dpo.toml --set dpo.max_length=9");
+    assert_eq!(cut["examples"]["lost"], 6);
+    assert_eq!(cut["examples"]["notes"]["truncated"].as_array().unwrap().len(), 6);
+
+    let reward = inspected(&place, "--config reward.toml --set reward.max_length=10");
+    assert_eq!((&reward["method"], &reward["examples"]["learnt"]), (&"reward".into(), &Value::Null));
+    assert_eq!(lines(&reward["examples"]["notes"]["too_long"]), [8]);
+    assert_eq!(reward["examples"]["samples"][0]["parts"][1]["learnt"], false);
+}
+
+#[test]
+fn judgements_are_weighed_against_each_other() {
+    let place = preferences::place();
+    let found = inspected(&place, "--config kto.toml --set kto.batch_size=2 --set kto.micro_batch_size=2");
+    let judgements = &found["examples"]["judgements"];
+    // A pair is two judgements, and both of one that prefers a completion to itself contradict each other.
+    assert_eq!((&judgements["desirable"], &judgements["undesirable"]), (&7.into(), &7.into()));
+    assert_eq!(judgements["batches"], 12);
+    let one_sided = judgements["one_sided"].as_u64().unwrap();
+    assert!(one_sided > 0 && one_sided < 12, "{found}");
+    assert_eq!(found["examples"]["contradictions"][0][0]["line"], 7);
+    let row = |label: bool| {
+        format!("{{\"prompt\": \"what is a cat\", \"completion\": \" it is\", \"label\": {label}}}\n")
+    };
+    place.write("judged.jsonl", &(row(true) + &row(true) + &row(false)));
+    let found = inspected(&place, "--method kto --data judged.jsonl --model model");
+    assert_eq!(found["layouts"]["judged"], 3);
+    assert_eq!(lines(&found["examples"]["contradictions"][0]), [1, 3]);
+    assert_eq!(found["examples"]["samples"][0]["label"], "desirable");
+    place.write("reversed.jsonl", "{\"prompt\": \"a\", \"chosen\": \" cat\", \"rejected\": \" dog\"}\n{\"prompt\": \"a\", \"chosen\": \" dog\", \"rejected\": \" cat\"}\n");
+    let found = inspected(&place, "--config dpo.toml --data reversed.jsonl");
+    assert_eq!(lines(&found["examples"]["contradictions"][0]), [1, 2]);
+    place.align("data inspect --config dpo.toml --data reversed.jsonl --strict").failed("1 contradictions");
+}
+
+#[test]
+fn prompts_are_read_as_their_method_reads_them() {
+    let place = rewards::place();
+    for method in ["grpo", "ppo"] {
+        let found = inspected(&place, &format!("--config {method}.toml"));
+        assert_eq!((&found["method"], &found["layouts"]["prompt"]), (&method.into(), &4.into()));
+        assert_eq!(found["unused_columns"]["answer"], 4);
+        let examples = &found["examples"];
+        assert_eq!((&examples["count"], &examples["learnt"]), (&3.into(), &Value::Null));
+        assert_eq!(lines(&examples["notes"]["fills_context"]), [4]);
+        assert_eq!(examples["samples"][0]["parts"][0]["text"], "what is a cat");
+        assert_eq!(kinds(&found), [("left_out", 1)]);
+    }
+}
+
+#[test]
+fn the_report_on_other_methods_is_for_people() {
+    let place = preferences::place();
+    let said = place.align("data inspect --config dpo.toml --samples 1").succeeded();
+    for expected in [
+        "8 × chosen and rejected, texts\n",
+        "examples            6 pairs\n",
+        "  prompt            24 in all; 4 to 4 a record",
+        "  rejected          30 in all; 5 to 5 a record",
+        "learnt              66 tokens, 73.3 %\n",
+        "limit               dpo.max_length = 32; 0 tokens are cut off\n",
+        "noted               1 pairs prefer a completion to itself and are left out\n",
+        "                      pairs.jsonl:7\n",
+        "sample              pairs.jsonl:1: what is learnt between ⟦ and ⟧\n",
+        "  │ prompt, 4 tokens\n  │   what is a cat\n  │ chosen, 6 tokens\n  │   ⟦ a cat is an animal <end>⟧\n",
+        "1 pairs of equal completions, 1 records left out for their lengths",
+    ] {
+        assert!(said.contains(expected), "{expected}\n{said}");
+    }
+    let said = place.align("data inspect --method dpo --data pairs.jsonl").succeeded();
+    assert!(
+        said.contains("without a model only texts were looked at") && said.contains("8 × chosen"),
+        "{said}"
+    );
+    let said = place.align("data inspect --data pairs.jsonl --set reward.max_length=9").succeeded();
+    assert!(said.contains("8 × chosen"), "{said}");
+    place.align("data inspect --config dpo.toml --set kto.beta=1").failed("unknown field `kto`");
+    place
+        .align("data inspect --config dpo.toml --set dpo.micro_batch_size=99")
+        .failed("[dpo] contradicts itself");
+    assert_eq!(place.align("data inspect --config dpo.toml --method dpo").code, 2);
 }

@@ -13,7 +13,7 @@ fn pair(animal: &str, other: &str) -> String {
 }
 
 /// Six pairs, one that prefers an answer to itself, one whose prompt fills the length; and a run file for each method.
-fn place() -> Workplace {
+pub(crate) fn place() -> Workplace {
     let place = Workplace::new();
     let animals = ["cat", "dog", "cow"];
     let pairs = animals
@@ -279,4 +279,42 @@ fn what_a_method_cannot_do_is_refused() {
         place.align(&format!("{} --set {set}{more}", run(method))).failed(expected);
         assert!(!place.path(method).exists(), "{set}");
     }
+}
+
+#[test]
+fn a_reward_model_may_be_an_adapter_and_its_head() {
+    let place = place();
+    let fresh = "--set adapter.rank=4 --set adapter.modules_to_save=['embed_tokens'] --set save.form=adapter";
+    let said = place.align(&format!("{} {fresh}", run("reward"))).succeeded();
+    assert!(said.contains("wrote the adapter to reward"), "{said}");
+    assert!(!place.path("reward/config.json").exists());
+    let config: Value = serde_json::from_str(&place.read("reward/adapter_config.json")).unwrap();
+    assert_eq!(
+        (&config["task_type"], &config["modules_to_save"]),
+        (&json!("SEQ_CLS"), &json!(["embed_tokens", "score"]))
+    );
+    // A run that was interrupted goes on to the same bytes.
+    let weights = || fs::read(place.path("reward/adapter_model.safetensors")).unwrap();
+    let straight = weights();
+    for step in [8, 12] {
+        fs::remove_dir_all(place.path(&format!("reward/checkpoint-{step:06}"))).unwrap();
+    }
+    fs::remove_file(place.path("reward/adapter_model.safetensors")).unwrap();
+    place.align(&format!("{} {fresh} --resume", run("reward"))).succeeded();
+    assert!(weights() == straight);
+    // Training goes on with the head as it was, and what is merged measures the same.
+    let on =
+        "--set adapter.from=reward --set reward.duration={steps=1} --set reward.update.learning_rate=1e-9";
+    place.align(&format!("{} {on} --out on", run("reward"))).succeeded();
+    let (end, begin) = (metrics(&place, "reward"), metrics(&place, "on"));
+    assert!((number(&begin[0], "eval_loss") - number(end.last().unwrap(), "eval_loss")).abs() < 1e-6);
+    assert!(place.read("on/config.json").contains("ForSequenceClassification"));
+    place
+        .align(&format!("{} --set model=on --set reward.duration={{steps=1}} --out merged", run("reward")))
+        .succeeded();
+    let merged = metrics(&place, "merged");
+    assert!((number(&merged[0], "eval_loss") - number(&begin[0], "eval_loss")).abs() < 1e-4);
+    place
+        .align(&format!("{} --set adapter.from=reward", run("dpo")))
+        .failed("the adapter makes a reward model of it");
 }

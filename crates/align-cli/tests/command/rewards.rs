@@ -189,6 +189,36 @@ fn reward_models_are_rewards_and_critics() {
 }
 
 #[test]
+fn an_adapter_with_its_head_is_a_reward_model() {
+    let place = place();
+    let pair = json!({ "prompt": "what is a cat", "chosen": " moo", "rejected": " it is a" });
+    place.write("pairs.jsonl", &format!("{pair}\n"));
+    place.write(
+        "reward.toml",
+        "model = \"model\"\ndata = \"pairs.jsonl\"\nout = \"reward\"\n\n[reward]\nmax_length = 32\nbatch_size = 1\n\
+         micro_batch_size = 1\nduration = { steps = 8 }\nupdate.learning_rate = 5e-3\n\n[adapter]\nrank = 4\n\n\
+         [save]\nform = \"both\"\n",
+    );
+    place.align(&run("reward")).succeeded();
+    let scores = |path: &str| -> Vec<f64> {
+        let by_model = format!("--set rewards=[{{kind='model',path='{path}'}}] --overwrite");
+        let critic =
+            format!("--set critic={{kind='reward_model',from='{path}'}} --set ppo.duration={{steps=2}}");
+        place.align(&format!("{} {by_model} {critic}", run("ppo"))).succeeded();
+        metrics(&place, "ppo").iter().filter_map(|line| line["eval_reward"].as_f64()).collect()
+    };
+    let (merged, adapter) = (scores("reward"), scores("reward/adapter"));
+    assert!(!merged.is_empty());
+    // What is learnt differs: the critic trains all of the one and the adapter of the other.
+    assert!((merged[0] - adapter[0]).abs() < 1e-4, "{merged:?} {adapter:?}");
+    let text = place.read("reward/adapter/adapter_config.json").replace("\"model\"", "\"gone\"");
+    place.write("reward/adapter/adapter_config.json", &text);
+    place
+        .align(&format!("{} --set rewards=[{{kind='model',path='reward/adapter'}}] --overwrite", run("ppo")))
+        .failed("was made for gone");
+}
+
+#[test]
 fn adapters_learn_from_rewards_too() {
     let place = place();
     let adapter = "--set adapter.rank=4 --set adapter.targets=all-linear --set save.form=both";

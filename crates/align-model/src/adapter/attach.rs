@@ -1,5 +1,7 @@
 //! Putting adapters on a decoder and taking them off.
 
+use std::collections::BTreeMap;
+
 use burn::{
     module::{Module, Param},
     tensor::{Tensor, TensorData},
@@ -8,21 +10,58 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{
     AdapterError,
-    config::{AdapterKind, LoraConfig},
+    config::{AdapterInitialization, AdapterKind, LoraConfig},
     lora::{AdapterSettings, AdapterValues, LoraAdapter},
     modules::{AdaptableModule, modules},
-    selection::{Selected, select},
+    selection::{Selected, select, select_whole},
+    whole::{Originals, WholeParameter, take_over, unfreeze, whole_parameters},
 };
 use crate::{
     decoder::{Decoder, Weight},
-    pretrained::Family,
+    pretrained::{Family, HostTensor},
 };
 
 /// What the adapters of a model were made from.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Attached {
     pub(super) family: Family,
     pub(super) config: LoraConfig,
+    /// What the modules that are trained whole were before.
+    pub(super) originals: Originals,
+}
+
+/// The values of what is to be trained.
+pub(super) trait Values {
+    /// An adapter's matrices and, unless it is to be found from the weights, its magnitude.
+    fn of_adapter(
+        &mut self,
+        model: &Decoder,
+        selected: &Selected<'_>,
+    ) -> Result<(AdapterValues, Option<Vec<f32>>), AdapterError>;
+
+    /// A parameter of a module that is trained whole; `None` if it begins as it is.
+    fn of_whole(&mut self, parameter: &WholeParameter) -> Result<Option<HostTensor>, AdapterError>;
+}
+
+/// Values with which training begins.
+struct Fresh<'a> {
+    initialization: AdapterInitialization,
+    rng: &'a mut ChaCha8Rng,
+}
+
+impl Values for Fresh<'_> {
+    fn of_adapter(
+        &mut self,
+        model: &Decoder,
+        selected: &Selected<'_>,
+    ) -> Result<(AdapterValues, Option<Vec<f32>>), AdapterError> {
+        let shape = selected.module.shape(model);
+        Ok((AdapterValues::fresh(shape, selected.rank, self.initialization, self.rng), None))
+    }
+
+    fn of_whole(&mut self, _: &WholeParameter) -> Result<Option<HostTensor>, AdapterError> {
+        Ok(None)
+    }
 }
 
 /// What training an adapter changes and what it leaves.
@@ -64,35 +103,34 @@ impl Decoder {
         let all = modules(&self, family);
         // Before anything is copied: a name that is wrong should not cost minutes.
         let selected = select(config, &all)?;
-        let initialization = config.initialization;
-        let attached = Attached { family, config: config.clone() };
-        self.quantize_base(config.base)?.attach(attached, &selected, |model, selected| {
-            let shape = selected.module.shape(model);
-            Ok((AdapterValues::fresh(shape, selected.rank, initialization, rng), None))
-        })
+        select_whole(config, &selected, &whole_parameters(&self, family))?;
+        let values = Fresh { initialization: config.initialization, rng };
+        self.quantize_base(config.base)?.attach((family, config.clone()), &selected, values)
     }
 
-    /// Freezes the model and puts an adapter on each of `selected`; `values` gives its matrices and, unless it is to be
-    /// found from the weights, its magnitude.
+    /// Freezes the model, puts an adapter on each of `selected` and makes the modules that are trained whole trainable.
     pub(super) fn attach(
         self,
-        attached: Attached,
+        (family, config): (Family, LoraConfig),
         selected: &[Selected<'_>],
-        mut values: impl FnMut(&Self, &Selected<'_>) -> Result<(AdapterValues, Option<Vec<f32>>), AdapterError>,
+        mut values: impl Values,
     ) -> Result<Self, AdapterError> {
         if self.attached.is_some() {
             return Err(AdapterError::AlreadyAdapted);
         }
-        let config = &attached.config;
+        let parameters = whole_parameters(&self, family);
+        let whole = select_whole(&config, selected, &parameters)?;
         let head = selected.iter().find(|selected| selected.module.block.is_none());
         if let Some(head) = head.filter(|_| config.dropout.get() > 0.0) {
             return Err(AdapterError::DropoutOnHead { name: head.module.name.clone() });
         }
+        let replaced = whole.into_iter().map(|one| Ok((one.path.clone(), values.of_whole(one)?)));
+        let replaced = replaced.collect::<Result<BTreeMap<_, _>, AdapterError>>()?;
         let mut model = self.no_grad();
         let device = model.embedding.lazy_device();
         for (stream, selected) in selected.iter().enumerate() {
             let Selected { module, rank, alpha } = selected;
-            let (values, magnitude) = values(&model, selected)?;
+            let (values, magnitude) = values.of_adapter(&model, selected)?;
             let settings = AdapterSettings {
                 scale: config.scaling.factor(*alpha, *rank),
                 dropout: config.dropout.get(),
@@ -110,7 +148,14 @@ impl Decoder {
             }
             module.set_adapter(&mut model, Some(adapter));
         }
-        model.attached = Some(attached);
+        let originals = if replaced.is_empty() {
+            Originals::default()
+        } else {
+            let (unfrozen, originals) = unfreeze(model, replaced);
+            model = unfrozen;
+            originals
+        };
+        model.attached = Some(Attached { family, config, originals });
         Ok(model)
     }
 
@@ -128,8 +173,10 @@ impl Decoder {
         for module in self.adapted_modules() {
             module.set_adapter(&mut model, None);
         }
-        model.attached = None;
-        model
+        match model.attached.take() {
+            Some(attached) if !attached.originals.is_empty() => attached.originals.restore(model),
+            _ => model,
+        }
     }
 
     /// The model with its adapters worked into the weights: the same outputs, no adapter, nothing frozen.
@@ -138,13 +185,11 @@ impl Decoder {
     /// If there is no adapter, or the weights are kept in fewer bits: see
     /// [`dequantize_base`](Decoder::dequantize_base).
     pub fn merge_adapter(self) -> Result<Self, AdapterError> {
-        if self.attached.is_none() {
-            return Err(AdapterError::NoAdapter);
-        }
+        let Some(attached) = &self.attached else { return Err(AdapterError::NoAdapter) };
         if self.is_quantized() {
             return Err(AdapterError::QuantizedBase);
         }
-        let mut model = self.without_adapter();
+        let mut model = take_over(self.without_adapter(), &self, &attached.originals);
         for module in self.adapted_modules() {
             let Some(adapter) = module.adapter(&self) else { continue };
             let merged = adapter.merged(weights(&module, &self));
@@ -174,9 +219,25 @@ impl Decoder {
                 Some(TrainedParameter { name, shape: shape?.as_slice().to_vec() })
             }));
         }
-        let trained_count = trained.iter().map(|parameter| parameter.shape.iter().product::<usize>()).sum();
-        let frozen_count = self.parameter_count() - trained_count;
+        let count = |trained: &[TrainedParameter]| -> usize {
+            trained.iter().map(|parameter| parameter.shape.iter().product::<usize>()).sum()
+        };
+        // What is trained whole is kept as it was, too.
+        let frozen_count = self.parameter_count() - count(&trained);
+        trained.extend(
+            self.whole_parameters()
+                .into_iter()
+                .map(|parameter| TrainedParameter { name: parameter.tensor_name(), shape: parameter.shape }),
+        );
+        let trained_count = count(&trained);
         AdapterParameters { trained, trained_count, frozen_count }
+    }
+
+    /// The parameters of the modules that are trained whole.
+    pub(super) fn whole_parameters(&self) -> Vec<WholeParameter> {
+        let Some(attached) = &self.attached else { return Vec::new() };
+        let all = whole_parameters(self, attached.family).into_iter();
+        all.filter(|parameter| attached.originals.contains(&parameter.path)).collect()
     }
 
     /// The layers that have an adapter.

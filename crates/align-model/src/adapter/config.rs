@@ -33,6 +33,9 @@ pub struct LoraConfig {
     pub targets: Targets,
     /// Which of those do not: names as in [`Targets::Modules`].
     pub exclude: BTreeSet<String>,
+    /// Modules that are trained whole beside the adapters: embeddings, norms, the head. Names as in [`Targets::Modules`].
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub modules_to_save: BTreeSet<String>,
     /// The blocks that get adapters, counted from 0; all of them if not given.
     pub layers_to_transform: Option<BTreeSet<usize>>,
     /// Other ranks for the layers with these names; where several names fit a layer, the longest counts.
@@ -55,6 +58,7 @@ impl Default for LoraConfig {
             dropout: ProperFraction::new(0.0),
             targets: Targets::default(),
             exclude: BTreeSet::new(),
+            modules_to_save: BTreeSet::new(),
             layers_to_transform: None,
             rank_pattern: BTreeMap::new(),
             alpha_pattern: BTreeMap::new(),

@@ -80,6 +80,28 @@ pub enum AdapterError {
         /// The tensor's name.
         tensor: String,
     },
+    /// An adapter holds the head of a classifier, and is put on a language model.
+    #[error("{}: tensor {tensor} belongs to the head of a classifier, and this is a language model: the adapter makes a reward model of it", .path.display())]
+    ClassifierHead {
+        /// The file.
+        path: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+    },
+    /// An adapter parts a head from the embedding that is the same matrix.
+    #[error("{}: tensor {tensor} parts the head from the embedding, which are one matrix in this model: train it with `ensure_weight_tying` set in PEFT", .path.display())]
+    TiedHead {
+        /// The file.
+        path: PathBuf,
+        /// PEFT's name of the tensor that is alone or differs from the other.
+        tensor: String,
+    },
+    /// A module is to be adapted and to be trained whole.
+    #[error("modules_to_save: `{name}` is also among `targets`: leave it out of one of them")]
+    AdaptedAndWhole {
+        /// transformers' name of the module.
+        name: String,
+    },
     /// A tensor does not fit the model.
     #[error("{}: tensor {tensor} has shape {found:?} where this model needs {expected:?}: the adapter was made for another model or with another rank", .path.display())]
     Shape {

@@ -24,10 +24,17 @@ pub(crate) fn is_magnitude(parameter: &str) -> bool {
     parameter.ends_with(".adapter.magnitude")
 }
 
+/// transformers' name of the tensor that holds a parameter. Files of GPT-NeoX call the head `embed_out`; the model that is
+/// made of them has called it `lm_head`, as other families do, since transformers 5.
+pub(super) fn parameter_name(family: Family, path: &str) -> String {
+    let name = weight_name(family, path);
+    name.strip_prefix("embed_out.").map_or_else(|| name.clone(), |part| format!("lm_head.{part}"))
+}
+
 /// transformers' name of a layer of the decoder; `attention` itself is query, key and value in one.
 fn module_name(family: Family, path: &str) -> String {
     let inner = if path.ends_with(".attention") { ".query" } else { "" };
-    let name = weight_name(family, &format!("{path}{inner}.weight"));
+    let name = parameter_name(family, &format!("{path}{inner}.weight"));
     name.strip_suffix(".weight").map_or(name.clone(), str::to_string)
 }
 

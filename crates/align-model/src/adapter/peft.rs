@@ -1,6 +1,8 @@
 //! Adapters on disk, as PEFT writes and reads them: `adapter_config.json` and `adapter_model.safetensors`.
 
 mod config;
+mod head;
+mod whole;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,20 +13,22 @@ use std::{
 
 use super::{
     AdapterError,
-    attach::Attached,
+    attach::Values,
     config::{AdapterKind, LoraConfig, Targets},
     lora::AdapterValues,
-    modules::{AdaptableModule, modules},
+    modules::{AdaptableModule, PREFIX, modules},
     selection::{Selected, select},
+    whole::{WholeParameter, head_module, read_whole, whole_parameters},
 };
 use crate::{
-    decoder::Decoder,
+    decoder::{Decoder, Head},
     pretrained::{
-        Family, LoadError, SafetensorsWeights, SavedDtype, StagedFiles, WeightSource, read_json,
-        read_parameters, write_tensors,
+        Classifier, Family, HostTensor, LoadError, SafetensorsWeights, SavedDtype, StagedFiles, WeightSource,
+        read_json, read_parameters, write_tensors,
     },
 };
-use config::StoredConfig;
+use config::{StoredConfig, Written};
+use whole::{matching_names, shortest_whole_names};
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -69,23 +73,38 @@ impl SavedAdapter {
         self.config.base_model.as_deref()
     }
 
+    /// Its configuration on the disk.
+    #[must_use]
+    pub fn config_path(&self) -> &Path {
+        &self.config_path
+    }
+
     /// Puts the adapter on a model. The model is frozen, as by
     /// [`with_adapter`](crate::decoder::Decoder::with_adapter); the adapter can be trained on.
+    ///
+    /// A classifier's head that the adapter holds belongs beside a decoder
+    /// [without a head](crate::decoder::Decoder::without_head): [`classifier`](Self::classifier) reads it.
     ///
     /// # Errors
     /// If the adapter does not fit the model: names, shapes, too many or too few tensors.
     pub fn apply(&self, model: Decoder, family: Family) -> Result<Decoder, AdapterError> {
         let all = modules(&model, family);
-        let stored = self.stored_modules(&all)?;
-        let config = self.lora_config(&all, &stored)?;
-        let attached = Attached { family, config: config.clone() };
-        model.attach(attached, &select(&config, &all)?, |model, selected| self.values(model, selected))
+        let (parameters, head) = (whole_parameters(&model, family), model.config().head);
+        self.check_head(family, head)?;
+        let whole = self.stored_whole(&parameters, (family, head))?;
+        let stored = self.stored_modules(&all, &whole, (family, head))?;
+        let mut config = self.lora_config(&all, &stored)?;
+        config.modules_to_save = shortest_whole_names(&parameters, &whole);
+        let selected = select(&config, &all)?;
+        model.attach((family, config), &selected, self)
     }
 
     /// The layers that the file has tensors for: those that the configuration means, if it says so in plain names.
     fn stored_modules<'a>(
         &self,
         all: &'a [AdaptableModule],
+        whole: &[&WholeParameter],
+        (family, head): (Family, Head),
     ) -> Result<Vec<&'a AdaptableModule>, AdapterError> {
         let names: BTreeSet<String> = self.weights.names().into_iter().collect();
         let possible = |module: &AdaptableModule| {
@@ -95,12 +114,16 @@ impl SavedAdapter {
                 AdapterKind::Dora => vec![a, b, with_weight(&magnitude), magnitude],
             }
         };
-        let known: BTreeSet<String> = all.iter().flat_map(possible).collect();
+        let mut known: BTreeSet<String> = all.iter().flat_map(possible).collect();
+        known.extend(matching_names(whole, (family, head)));
+        known.extend(head::tensor_names(family));
         if let Some(surplus) = names.iter().find(|name| !known.contains(*name)) {
             return Err(self.unexpected(surplus));
         }
         let is_stored = |module: &&AdaptableModule| possible(module).iter().any(|name| names.contains(name));
-        for module in all {
+        // What is trained whole has no adapter, whatever `target_modules` says.
+        let is_whole = |module: &AdaptableModule| whole.iter().any(|whole| whole.module == module.name);
+        for module in all.iter().filter(|module| !is_whole(module)) {
             let [a, ..] = module.tensor_names();
             match (self.config.means(module), is_stored(&module)) {
                 (Some(true), false) => return Err(self.missing(&a)),
@@ -159,8 +182,27 @@ impl SavedAdapter {
         })
     }
 
-    fn values(
-        &self,
+    fn read(&self, tensor: &str, expected: &[usize]) -> Result<Vec<f32>, AdapterError> {
+        let found = self.weights.shape(tensor).ok_or_else(|| self.missing(tensor))?;
+        if found != expected {
+            let (path, expected) = (self.weights_path.clone(), expected.to_vec());
+            return Err(AdapterError::Shape { path, tensor: tensor.into(), found, expected });
+        }
+        Ok(self.weights.read(tensor)?.values)
+    }
+
+    fn missing(&self, tensor: &str) -> AdapterError {
+        AdapterError::MissingTensor { path: self.weights_path.clone(), tensor: tensor.into() }
+    }
+
+    fn unexpected(&self, tensor: &str) -> AdapterError {
+        AdapterError::UnexpectedTensor { path: self.weights_path.clone(), tensor: tensor.into() }
+    }
+}
+
+impl Values for &SavedAdapter {
+    fn of_adapter(
+        &mut self,
         model: &Decoder,
         selected: &Selected<'_>,
     ) -> Result<(AdapterValues, Option<Vec<f32>>), AdapterError> {
@@ -180,21 +222,10 @@ impl SavedAdapter {
         Ok((values, magnitude))
     }
 
-    fn read(&self, tensor: &str, expected: &[usize]) -> Result<Vec<f32>, AdapterError> {
-        let found = self.weights.shape(tensor).ok_or_else(|| self.missing(tensor))?;
-        if found != expected {
-            let (path, expected) = (self.weights_path.clone(), expected.to_vec());
-            return Err(AdapterError::Shape { path, tensor: tensor.into(), found, expected });
-        }
-        Ok(self.weights.read(tensor)?.values)
-    }
-
-    fn missing(&self, tensor: &str) -> AdapterError {
-        AdapterError::MissingTensor { path: self.weights_path.clone(), tensor: tensor.into() }
-    }
-
-    fn unexpected(&self, tensor: &str) -> AdapterError {
-        AdapterError::UnexpectedTensor { path: self.weights_path.clone(), tensor: tensor.into() }
+    fn of_whole(&mut self, parameter: &WholeParameter) -> Result<Option<HostTensor>, AdapterError> {
+        let name = self.stored_name(parameter).unwrap_or_else(|| parameter.tensor_name());
+        let values = self.read(&name, &parameter.shape)?;
+        Ok(Some(HostTensor { shape: parameter.shape.clone(), values }))
     }
 }
 
@@ -211,6 +242,29 @@ fn with_weight(magnitude: &str) -> String {
 /// # Errors
 /// If the model has no adapter, or a file cannot be written.
 pub fn save_adapter(model: &Decoder, directory: &Path, base_model: Option<&str>) -> Result<(), AdapterError> {
+    save(model, None, directory, base_model)
+}
+
+/// As [`save_adapter`], of a decoder without a head and the classifier that reads its hidden states: what PEFT loads onto
+/// `base_model` as transformers' `…ForSequenceClassification` or `…ForTokenClassification`, with as many labels.
+///
+/// # Errors
+/// As [`save_adapter`].
+pub fn save_classifier_adapter(
+    model: &Decoder,
+    classifier: &Classifier,
+    directory: &Path,
+    base_model: Option<&str>,
+) -> Result<(), AdapterError> {
+    save(model, Some(classifier), directory, base_model)
+}
+
+fn save(
+    model: &Decoder,
+    head: Option<&Classifier>,
+    directory: &Path,
+    base_model: Option<&str>,
+) -> Result<(), AdapterError> {
     let attached = model.attached.as_ref().ok_or(AdapterError::NoAdapter)?;
     let all = modules(model, attached.family);
     let under_adapters = model.adapted_modules();
@@ -221,7 +275,23 @@ pub fn save_adapter(model: &Decoder, directory: &Path, base_model: Option<&str>)
         let values = read_parameters(adapter)?.into_iter().map(|(_, tensor)| tensor);
         tensors.extend(module.tensor_names().into_iter().zip(values));
     }
+    let head_tensors = head.map(|head| head.tensors(attached.family)).unwrap_or_default();
+    tensors.extend(head_tensors.into_iter().map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor)));
+    let mut whole_values = read_whole(model, &attached.originals)?;
+    let is_tied = attached.originals.contains("embedding") && model.config().head == Head::Tied;
+    for parameter in model.whole_parameters() {
+        let Some(values) = whole_values.remove(&parameter.path) else { continue };
+        if parameter.is_tied(model.config().head) {
+            tensors.insert(format!("{PREFIX}{}.weight", head_module(attached.family)), values.clone());
+        }
+        tensors.insert(parameter.tensor_name(), values);
+    }
+    let (every, whole) = (whole_parameters(model, attached.family), model.whole_parameters());
+    let mut saved_whole = shortest_whole_names(&every, &whole.iter().collect::<Vec<_>>());
+    saved_whole.extend(is_tied.then(|| head_module(attached.family)));
+    saved_whole.extend(head.map(|head| head.kind.module(attached.family).to_owned()));
     let targets = shortest_names(&all, &under_adapters.iter().collect::<Vec<_>>());
+    let written = Written { targets, whole: saved_whole, is_tied, head, base_model };
     fs::create_dir_all(directory).map_err(|source| LoadError::Io {
         action: "create",
         path: directory.into(),
@@ -229,7 +299,7 @@ pub fn save_adapter(model: &Decoder, directory: &Path, base_model: Option<&str>)
     })?;
     let mut files = StagedFiles::new(directory);
     files.stage(WEIGHTS, |part| write_tensors(&tensors, SavedDtype::Float32, part))?;
-    files.stage_json(CONFIG, &config::to_json(attached, &targets, base_model))?;
+    files.stage_json(CONFIG, &config::to_json(attached, &written))?;
     Ok(files.commit()?)
 }
 

@@ -4,6 +4,7 @@ use super::{
     AdapterError,
     config::{LoraConfig, Targets},
     modules::AdaptableModule,
+    whole::WholeParameter,
 };
 
 /// A layer that is to be adapted.
@@ -12,6 +13,31 @@ pub(super) struct Selected<'a> {
     pub(super) module: &'a AdaptableModule,
     pub(super) rank: usize,
     pub(super) alpha: f64,
+}
+
+/// The parameters of the modules that a configuration means to train whole.
+pub(super) fn select_whole<'a>(
+    config: &LoraConfig,
+    adapted: &[Selected<'_>],
+    parameters: &'a [WholeParameter],
+) -> Result<Vec<&'a WholeParameter>, AdapterError> {
+    for name in &config.modules_to_save {
+        if !parameters.iter().any(|parameter| parameter.is_called(name)) {
+            let mut available: Vec<&str> =
+                parameters.iter().filter_map(|parameter| parameter.module.rsplit('.').next()).collect();
+            available.sort_unstable();
+            available.dedup();
+            let (key, name, available) = ("modules_to_save", name.clone(), available.join(", "));
+            return Err(AdapterError::NoSuchLayer { key, name, available });
+        }
+    }
+    let is_chosen =
+        |parameter: &&WholeParameter| config.modules_to_save.iter().any(|name| parameter.is_called(name));
+    let chosen: Vec<&WholeParameter> = parameters.iter().filter(is_chosen).collect();
+    match chosen.iter().find(|whole| adapted.iter().any(|selected| selected.module.name == whole.module)) {
+        Some(both) => Err(AdapterError::AdaptedAndWhole { name: both.module.clone() }),
+        None => Ok(chosen),
+    }
 }
 
 /// The layers that a configuration means, in the model's order.

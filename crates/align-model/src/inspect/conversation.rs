@@ -4,10 +4,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::row::{InspectedRow, Place, messages};
+use super::row::{Inspected, InspectedRow, Place};
 use crate::{
     chat::Message,
-    data::{Located, RecordError, SftRecord},
+    data::{Located, RecordError},
 };
 
 /// A record with odd turns.
@@ -85,22 +85,31 @@ impl fmt::Display for Oddity {
 
 /// The records with odd turns.
 #[must_use]
-pub fn odd_conversations(rows: &[Located<InspectedRow>]) -> Vec<OddConversation> {
+pub fn odd_conversations<R: Inspected>(rows: &[Located<InspectedRow<R>>]) -> Vec<OddConversation> {
     let found = rows.iter().map(|located| (located, oddities(&located.record)));
     let odd = found.filter(|(_, oddities)| !oddities.is_empty());
     odd.map(|(located, oddities)| OddConversation { place: Place::of(located), oddities }).collect()
 }
 
-fn oddities(row: &InspectedRow) -> Vec<Oddity> {
-    let empty = |column, text: &str| text.trim().is_empty().then_some(Oddity::EmptyText { column });
+fn oddities<R: Inspected>(row: &InspectedRow<R>) -> Vec<Oddity> {
     match &row.record {
         Err(RecordError::NoAssistant { .. }) => vec![Oddity::NoAssistant],
         Err(_) => Vec::new(),
-        Ok(SftRecord::Text { text }) => empty("text", text).into_iter().collect(),
-        Ok(SftRecord::PromptCompletion { prompt, completion }) => {
-            empty("prompt", prompt).into_iter().chain(empty("completion", completion)).collect()
+        Ok(record) => {
+            let texts = record.texts().into_iter().filter(|(_, text)| text.trim().is_empty());
+            let mut found: Vec<Oddity> = texts.map(|(column, _)| Oddity::EmptyText { column }).collect();
+            for conversation in record.conversations() {
+                for oddity in turns(&conversation) {
+                    let is_expected =
+                        !record.is_answered() && matches!(oddity, Oddity::EndsUnanswered { .. });
+                    // Conversations with one beginning have its oddities in common.
+                    if !is_expected && !found.contains(&oddity) {
+                        found.push(oddity);
+                    }
+                }
+            }
+            found
         }
-        Ok(record) => turns(&messages(record)),
     }
 }
 
@@ -150,11 +159,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::data::{Record as _, Row};
+    use crate::data::{Record as _, Row, SftRecord};
 
     fn found(row: Value) -> Vec<String> {
         let Value::Object(columns) = row else { panic!("a row is an object") };
-        let row = InspectedRow::from_row(&mut Row::new(columns)).unwrap();
+        let row = InspectedRow::<SftRecord>::from_row(&mut Row::new(columns)).unwrap();
         oddities(&row).iter().map(ToString::to_string).collect()
     }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     minhash::{MinHash, buckets},
-    row::{InspectedRow, Place},
+    row::{Inspected, InspectedRow, Place},
     words::hash,
 };
 use crate::data::Located;
@@ -21,7 +21,7 @@ pub struct DuplicateGroup {
 }
 
 /// Groups of records that are equal: the same texts by the same roles.
-pub(super) fn exact_duplicates(rows: &[&Located<InspectedRow>]) -> Vec<DuplicateGroup> {
+pub(super) fn exact_duplicates<R: Inspected>(rows: &[&Located<InspectedRow<R>>]) -> Vec<DuplicateGroup> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
     let mut by_hash: HashMap<u64, Vec<usize>> = HashMap::new();
     for (index, row) in rows.iter().enumerate() {
@@ -38,8 +38,8 @@ pub(super) fn exact_duplicates(rows: &[&Located<InspectedRow>]) -> Vec<Duplicate
 }
 
 /// Groups of records whose texts are nearly alike; of records that are equal only the first is looked at.
-pub(super) fn near_duplicates(
-    rows: &[&Located<InspectedRow>],
+pub(super) fn near_duplicates<R: Inspected>(
+    rows: &[&Located<InspectedRow<R>>],
     exact: &[DuplicateGroup],
     hashes: &MinHash,
 ) -> Vec<DuplicateGroup> {
@@ -76,7 +76,11 @@ fn join_alike(bucket: &[usize], texts: &[&str], hashes: &MinHash, groups: &mut G
     }
 }
 
-fn described(rows: &[&Located<InspectedRow>], members: &[usize], similarity: f64) -> DuplicateGroup {
+fn described<R: Inspected>(
+    rows: &[&Located<InspectedRow<R>>],
+    members: &[usize],
+    similarity: f64,
+) -> DuplicateGroup {
     DuplicateGroup { places: members.iter().map(|&index| Place::of(rows[index])).collect(), similarity }
 }
 

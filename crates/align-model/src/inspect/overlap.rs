@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     minhash::{MinHash, buckets},
-    row::{InspectedRow, Place},
+    row::{Inspected, InspectedRow, Place},
     words::{grams, word_hashes, words},
 };
 use crate::data::Located;
@@ -86,9 +86,9 @@ impl Overlap {
 }
 
 /// Compares evaluation records with training records.
-pub(super) fn overlap(
-    training: &[&Located<InspectedRow>],
-    evaluation: &[Located<InspectedRow>],
+pub(super) fn overlap<R: Inspected>(
+    training: &[&Located<InspectedRow<R>>],
+    evaluation: &[Located<InspectedRow<R>>],
     hashes: &MinHash,
     ngram_words: usize,
 ) -> Overlap {
@@ -104,8 +104,11 @@ pub(super) fn overlap(
     }
 }
 
-fn exact(training: &[&Located<InspectedRow>], evaluation: &[&Located<InspectedRow>]) -> Vec<OverlapMatch> {
-    let whole = |row: &Located<InspectedRow>| {
+fn exact<R: Inspected>(
+    training: &[&Located<InspectedRow<R>>],
+    evaluation: &[&Located<InspectedRow<R>>],
+) -> Vec<OverlapMatch> {
+    let whole = |row: &Located<InspectedRow<R>>| {
         let words = word_hashes(&row.record.text);
         grams(&words, words.len()).first().copied()
     };
@@ -115,16 +118,16 @@ fn exact(training: &[&Located<InspectedRow>], evaluation: &[&Located<InspectedRo
             first.entry(hash).or_insert(index);
         }
     }
-    let matched = |row: &&Located<InspectedRow>| {
+    let matched = |row: &&Located<InspectedRow<R>>| {
         let training = Place::of(training[*first.get(&whole(row)?)?]);
         Some(OverlapMatch { evaluation: Place::of(row), training, similarity: 1.0 })
     };
     evaluation.iter().filter_map(matched).collect()
 }
 
-fn near(
-    training: &[&Located<InspectedRow>],
-    evaluation: &[&Located<InspectedRow>],
+fn near<R: Inspected>(
+    training: &[&Located<InspectedRow<R>>],
+    evaluation: &[&Located<InspectedRow<R>>],
     hashes: &MinHash,
 ) -> Vec<OverlapMatch> {
     let (training_texts, evaluation_texts) = (texts(training), texts(evaluation));
@@ -153,13 +156,13 @@ fn near(
         .collect()
 }
 
-fn texts<'a>(rows: &[&'a Located<InspectedRow>]) -> Vec<&'a str> {
+fn texts<'a, R: Inspected>(rows: &[&'a Located<InspectedRow<R>>]) -> Vec<&'a str> {
     rows.iter().map(|row| row.record.text.as_str()).collect()
 }
 
-fn ngrams(
-    training: &[&Located<InspectedRow>],
-    evaluation: &[&Located<InspectedRow>],
+fn ngrams<R: Inspected>(
+    training: &[&Located<InspectedRow<R>>],
+    evaluation: &[&Located<InspectedRow<R>>],
     length: usize,
 ) -> NgramOverlap {
     let hashes: Vec<Vec<u64>> = evaluation.iter().map(|row| word_hashes(&row.record.text)).collect();

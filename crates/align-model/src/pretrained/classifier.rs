@@ -29,7 +29,7 @@ pub struct Classifier {
     pub settings: Option<Value>,
 }
 
-const SETTINGS: &str = "align_kit";
+pub(crate) const SETTINGS: &str = "align_kit";
 
 impl ClassifierKind {
     /// The end of transformers' class names.
@@ -41,7 +41,7 @@ impl ClassifierKind {
     }
 
     /// What checkpoints call the head.
-    fn module(self, family: Family) -> &'static str {
+    pub(crate) fn module(self, family: Family) -> &'static str {
         match (self, family) {
             (Self::Token, Family::Gpt2 | Family::GptNeoX) => "classifier",
             _ => "score",
@@ -98,7 +98,7 @@ impl Classifier {
     }
 
     /// The tensors under their names in a checkpoint.
-    pub(super) fn tensors(&self, family: Family) -> Vec<(String, HostTensor)> {
+    pub(crate) fn tensors(&self, family: Family) -> Vec<(String, HostTensor)> {
         let module = self.kind.module(family);
         let bias = self.bias.clone().map(|bias| (format!("{module}.bias"), bias));
         std::iter::once((format!("{module}.weight"), self.weight.clone())).chain(bias).collect()

@@ -321,13 +321,18 @@ impl ModuleVisitor for ParameterReader {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Ok(read) = &mut self.result else { return };
-        let (parameter, tensor) = (self.path.join("."), param.val());
-        let shape = tensor.dims().to_vec();
-        let values = tensor.try_into_data().map_err(|e| e.to_string());
-        let values = values.map(|data| data.convert::<f32>());
-        match values.and_then(|data| data.try_into_vec::<f32>().map_err(|e| format!("{e:?}"))) {
-            Ok(values) => read.push((parameter, HostTensor { shape, values })),
+        let parameter = self.path.join(".");
+        match read_tensor(param.val()) {
+            Ok(tensor) => read.push((parameter, tensor)),
             Err(reason) => self.result = Err(LoadError::Device { parameter, reason }),
         }
     }
+}
+
+/// A tensor on the host.
+pub(crate) fn read_tensor<const D: usize>(tensor: Tensor<D>) -> Result<HostTensor, String> {
+    let shape = tensor.dims().to_vec();
+    let data = tensor.try_into_data().map_err(|e| e.to_string())?.convert::<f32>();
+    let values = data.try_into_vec::<f32>().map_err(|e| format!("{e:?}"))?;
+    Ok(HostTensor { shape, values })
 }

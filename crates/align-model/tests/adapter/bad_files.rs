@@ -18,7 +18,7 @@ fn saved(kind: AdapterKind) -> (tempfile::TempDir, Decoder) {
     (directory, trained)
 }
 
-fn change(directory: &Path, changes: &Value) {
+pub(crate) fn change(directory: &Path, changes: &Value) {
     let path = directory.join("adapter_config.json");
     let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
@@ -26,7 +26,7 @@ fn change(directory: &Path, changes: &Value) {
 }
 
 /// Renames tensors; those without a new name are dropped.
-fn rename(directory: &Path, new_name: impl Fn(&str) -> Option<String>) {
+pub(crate) fn rename(directory: &Path, new_name: impl Fn(&str) -> Option<String>) {
     let path = directory.join("adapter_model.safetensors");
     let bytes = fs::read(&path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
@@ -54,7 +54,7 @@ fn what_is_not_supported_is_named() {
     for (key, value) in [
         ("peft_type", json!("IA3")),
         ("bias", json!("lora_only")),
-        ("modules_to_save", json!(["score"])),
+        ("modules_to_save", json!("norm")),
         ("lora_bias", json!(true)),
         ("use_qalora", json!(true)),
         ("layer_replication", json!([[0, 1], [0, 1]])),

@@ -5,7 +5,9 @@
 mod algebra;
 mod bad_files;
 mod files;
+mod heads;
 mod models;
 mod quantized;
 mod selecting;
 mod training;
+mod whole;

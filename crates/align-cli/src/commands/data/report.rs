@@ -1,5 +1,6 @@
 //! An inspection for a person to read.
 
+mod examples;
 mod overlap;
 mod samples;
 
@@ -8,6 +9,8 @@ use std::fmt::{Display, Write as _};
 use align_model::inspect::{
     DuplicateGroup, Inspection, LengthStatistics, Place, Problem, ProblemKind, TokenFindings,
 };
+
+use super::examples::ExampleFindings;
 
 /// How what is learnt is told from what is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,13 +28,21 @@ const INDENT: &str = "                    ";
 const BAR: usize = 40;
 
 /// The whole report.
-pub(super) fn text(inspection: &Inspection, marks: Marks) -> String {
+pub(super) fn text(
+    inspection: &Inspection,
+    examples: Option<&ExampleFindings>,
+    problems: &[Problem],
+    marks: Marks,
+) -> String {
     let mut report = Report::default();
     report.rows(inspection);
     report.lengths("characters", &inspection.characters);
     report.lengths("words", &inspection.words);
     if let Some(tokens) = &inspection.tokens {
         report.tokens(tokens);
+    }
+    if let Some(examples) = examples {
+        report.examples(examples);
     }
     report.duplicates("equal", &inspection.exact_duplicates);
     report.duplicates("nearly equal", &inspection.near_duplicates);
@@ -41,10 +52,12 @@ pub(super) fn text(inspection: &Inspection, marks: Marks) -> String {
     if let Some(tokens) = &inspection.tokens {
         report.samples(&tokens.samples, marks);
     }
-    let problems = inspection.problems();
-    let verdict = if problems.is_empty() { "none found".to_owned() } else { summary(&problems) };
+    if let Some(examples) = examples {
+        report.rendered(&examples.samples, marks);
+    }
+    let verdict = if problems.is_empty() { "none found".to_owned() } else { summary(problems) };
     report.line("problems", verdict);
-    if inspection.tokens.is_none() {
+    if inspection.tokens.is_none() && examples.is_none() {
         report
             .more("without a model only texts were looked at: --model or --config also shows what is learnt");
     }
@@ -64,6 +77,11 @@ fn named(kind: ProblemKind) -> &'static str {
         ProblemKind::NotTokenised => "records that cannot be tokenised",
         ProblemKind::WithoutLoss => "samples without a loss",
         ProblemKind::UnevenBoundaries => "prompts that end inside a token",
+        ProblemKind::IdenticalPairs => "pairs of equal completions",
+        ProblemKind::EmptyCompletions => "empty completions",
+        ProblemKind::LeftOut => "records left out for their lengths",
+        ProblemKind::Contradictions => "contradictions",
+        ProblemKind::OneSidedBatches => "batches judged alike",
         ProblemKind::ExactDuplicates => "repeated records",
         ProblemKind::NearDuplicates => "nearly repeated records",
         ProblemKind::Contamination => "evaluation records in the training data",

@@ -1,8 +1,9 @@
 //! What distillation learns from: prompts, and what somebody made of them, where that is known.
 
 use align_model::{
-    chat::RenderOptions,
+    chat::{Message, RenderOptions},
     data::{Located, PromptRecord, Record, RecordError, Row, SftRecord, UnpairedRecord},
+    inspect::{Inspected, Layout},
     preference::{OnTooLong, PreferenceTokenizer, UnpairedExample},
 };
 use align_reward::rollout::Prompt;
@@ -47,6 +48,34 @@ impl Record for DistillationRecord {
             }
             SftRecord::Text { .. } => unreachable!("a row with `messages` is no plain text"),
         })
+    }
+}
+
+impl Inspected for DistillationRecord {
+    fn layout(&self) -> Layout {
+        match self {
+            Self::Prompt(record) => record.layout(),
+            Self::Demonstration(UnpairedRecord::Text { .. }) => Layout::PromptCompletion,
+            Self::Demonstration(UnpairedRecord::Chat { .. }) => Layout::PromptCompletionChat,
+        }
+    }
+
+    fn texts(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            Self::Prompt(record) => record.texts(),
+            Self::Demonstration(record) => record.texts(),
+        }
+    }
+
+    fn conversations(&self) -> Vec<Vec<&Message>> {
+        match self {
+            Self::Prompt(record) => record.conversations(),
+            Self::Demonstration(record) => record.conversations(),
+        }
+    }
+
+    fn is_answered(&self) -> bool {
+        matches!(self, Self::Demonstration(_))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     dataset::{LocalDataset, first_records, named, on_this_machine, records},
     method::{Example, Kit, Method, RewardModels, Settings, Start, Texts, Tokenize, TrainedModel as _},
     model,
-    run_file::{Run, date::RunDate},
+    run_file::{Run, adapter::AdapterTable, date::RunDate},
     training::{
         directory::{Entry, RunDirectory},
         findings::Findings,
@@ -121,8 +121,9 @@ impl<M: Method> Prepared<M> {
     /// What a trainer may work with.
     pub(super) fn kit(&self) -> Kit<'_> {
         let Self { run, base: Base { checkpoint, tokenizer, .. }, ends, reward_models, device, .. } = self;
+        let adapter = run.adapter.as_ref().and_then(AdapterTable::saved);
         Kit {
-            start: Start { path: &run.model, checkpoint, device },
+            start: Start { path: &run.model, checkpoint, adapter, device },
             tokenizer,
             ends,
             rewards: &run.rewards,

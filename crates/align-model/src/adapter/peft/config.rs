@@ -16,14 +16,16 @@ use super::super::{
     config::{AdapterInitialization, AdapterKind, DEFAULT_RANK, Scaling, Targets},
     modules::AdaptableModule,
 };
-use crate::number::{Positive, ProperFraction};
+use crate::{
+    number::{Positive, ProperFraction},
+    pretrained::{CLASSIFIER_SETTINGS, Classifier, ClassifierKind},
+};
 
 /// Keys that say nothing about what the adapter computes, or that are read elsewhere here.
-const HARMLESS: [&str; 15] = [
+const HARMLESS: [&str; 14] = [
     "auto_mapping",
     "base_model_name_or_path",
     "revision",
-    "task_type",
     "peft_version",
     "inference_mode",
     "runtime_config",
@@ -39,8 +41,12 @@ const HARMLESS: [&str; 15] = [
     "ensure_weight_tying",
 ];
 
+/// What PEFT calls the work of classifiers.
+const SEQUENCE_TASK: &str = "SEQ_CLS";
+const TOKEN_TASK: &str = "TOKEN_CLS";
+
 /// Keys that are used.
-const USED: [&str; 14] = [
+const USED: [&str; 17] = [
     "peft_type",
     "r",
     "lora_alpha",
@@ -55,6 +61,9 @@ const USED: [&str; 14] = [
     "alpha_pattern",
     "bias",
     "layers_pattern",
+    "modules_to_save",
+    "task_type",
+    CLASSIFIER_SETTINGS,
 ];
 
 /// What `adapter_config.json` says.
@@ -67,6 +76,12 @@ pub(super) struct StoredConfig {
     pub(super) dropout: ProperFraction,
     pub(super) initialization: AdapterInitialization,
     pub(super) base_model: Option<String>,
+    /// The modules that are stored whole.
+    pub(super) whole: Vec<String>,
+    /// What the model is for, as PEFT names it.
+    task: Option<String>,
+    /// What a classifier's head has besides its layer.
+    pub(super) classifier_settings: Option<Value>,
     /// `None` where regular expressions say it.
     meant: Option<Meant>,
     /// In the file's order: PEFT takes the first that fits.
@@ -99,10 +114,22 @@ impl StoredConfig {
             dropout: keys.or("lora_dropout", ProperFraction::new(0.0))?,
             initialization: keys.initialization()?,
             base_model: keys.optional("base_model_name_or_path")?,
+            whole: keys.or("modules_to_save", Vec::new())?,
+            task: keys.optional("task_type")?,
+            classifier_settings: keys.get(CLASSIFIER_SETTINGS).cloned(),
             meant: keys.meant()?,
             rank_pattern: keys.pattern("rank_pattern")?,
             alpha_pattern: keys.pattern("alpha_pattern")?,
         })
+    }
+
+    /// What the head of the adapter reads, if the configuration says so.
+    pub(super) fn classifier_kind(&self) -> Option<ClassifierKind> {
+        match self.task.as_deref() {
+            Some(SEQUENCE_TASK) => Some(ClassifierKind::Sequence),
+            Some(TOKEN_TASK) => Some(ClassifierKind::Token),
+            _ => None,
+        }
     }
 
     /// Whether the configuration means a layer, or `None` if only PEFT's regular expressions could tell.
@@ -263,14 +290,34 @@ impl Keys<'_> {
     }
 }
 
+/// What is written of an adapter besides its configuration.
+pub(super) struct Written<'a> {
+    /// Names of the layers that have one.
+    pub(super) targets: BTreeSet<String>,
+    /// Names of the modules that are stored whole.
+    pub(super) whole: BTreeSet<String>,
+    /// Whether these have a head in them that is the embedding.
+    pub(super) is_tied: bool,
+    /// The head of a classifier.
+    pub(super) head: Option<&'a Classifier>,
+    /// What the adapter is to be loaded onto.
+    pub(super) base_model: Option<&'a str>,
+}
+
 /// What PEFT needs to load an adapter.
-pub(super) fn to_json(attached: &Attached, targets: &BTreeSet<String>, base_model: Option<&str>) -> Value {
-    let Attached { family, config } = attached;
+pub(super) fn to_json(attached: &Attached, written: &Written<'_>) -> Value {
+    let Attached { family, config, .. } = attached;
+    let Written { targets, whole, is_tied, head, base_model } = written;
     let initialization = match config.initialization {
         AdapterInitialization::KaimingUniform => json!(true),
         AdapterInitialization::Gaussian => json!("gaussian"),
     };
-    json!({
+    let task = match head.map(|head| head.kind) {
+        None => "CAUSAL_LM",
+        Some(ClassifierKind::Sequence) => SEQUENCE_TASK,
+        Some(ClassifierKind::Token) => TOKEN_TASK,
+    };
+    let mut json = json!({
         "alpha_pattern": longest_first(&config.alpha_pattern, |alpha| number(alpha.get())),
         "auto_mapping": null,
         "base_model_name_or_path": base_model,
@@ -282,16 +329,24 @@ pub(super) fn to_json(attached: &Attached, targets: &BTreeSet<String>, base_mode
         "layers_to_transform": null,
         "lora_alpha": number(config.alpha.get()),
         "lora_dropout": config.dropout,
-        "modules_to_save": null,
+        "modules_to_save": Some(whole).filter(|whole| !whole.is_empty()),
         "peft_type": "LORA",
         "r": config.rank,
         "rank_pattern": longest_first(&config.rank_pattern, |rank| json!(rank)),
         "revision": null,
         "target_modules": targets,
-        "task_type": "CAUSAL_LM",
+        "task_type": task,
         "use_dora": config.kind == AdapterKind::Dora,
         "use_rslora": config.scaling == Scaling::RankStabilized,
-    })
+    });
+    if let Some(settings) = head.and_then(|head| head.settings.as_ref()) {
+        json[CLASSIFIER_SETTINGS] = settings.clone();
+    }
+    // Other versions of PEFT do not know the key.
+    if *is_tied {
+        json["ensure_weight_tying"] = true.into();
+    }
+    json
 }
 
 /// PEFT takes the first pattern that fits, we the longest.

@@ -11,34 +11,46 @@ impl Report {
     pub(super) fn samples(&mut self, samples: &[RenderedSample], marks: Marks) {
         for sample in samples {
             let RenderedSample { place, tokens, targets, .. } = sample;
-            let how = match marks {
-                Marks::Colour => "in colour",
-                Marks::Brackets => "between ⟦ and ⟧",
-            };
+            let how = how(marks);
             self.line("sample", format_args!("{place}: {tokens} tokens, {targets} of them learnt, {how}"));
-            for line in marked(sample, marks).lines() {
-                self.text.push_str("  │ ");
-                self.text.push_str(line);
-                self.text.push('\n');
-            }
+            self.quote(&marked(sample, marks));
+        }
+    }
+
+    /// A text apart from what is said of it.
+    pub(super) fn quote(&mut self, text: &str) {
+        for line in text.lines() {
+            self.text.push_str("  │ ");
+            self.text.push_str(line);
+            self.text.push('\n');
         }
     }
 }
 
+/// Where what is learnt is seen.
+pub(super) fn how(marks: Marks) -> &'static str {
+    match marks {
+        Marks::Colour => "in colour",
+        Marks::Brackets => "between ⟦ and ⟧",
+    }
+}
+
 fn marked(sample: &RenderedSample, marks: Marks) -> String {
-    let segment = |Segment { text, learnt }: &Segment| {
-        let text = shown(text);
-        match (learnt, marks) {
-            (false, _) => text,
-            (true, Marks::Brackets) => format!("⟦{text}⟧"),
-            // Line by line: what stands in front of a line keeps its own colour.
-            (true, Marks::Colour) => {
-                let lines = text.split('\n').map(|line| format!("\u{1b}[32m{line}\u{1b}[0m"));
-                lines.collect::<Vec<_>>().join("\n")
-            }
+    sample.segments.iter().map(|Segment { text, learnt }| piece(text, *learnt, marks)).collect()
+}
+
+/// A piece of a sample, marked if it is learnt.
+pub(super) fn piece(text: &str, learnt: bool, marks: Marks) -> String {
+    let text = shown(text);
+    match (learnt, marks) {
+        (false, _) => text,
+        (true, Marks::Brackets) => format!("⟦{text}⟧"),
+        // Line by line: what stands in front of a line keeps its own colour.
+        (true, Marks::Colour) => {
+            let lines = text.split('\n').map(|line| format!("\u{1b}[32m{line}\u{1b}[0m"));
+            lines.collect::<Vec<_>>().join("\n")
         }
-    };
-    sample.segments.iter().map(segment).collect()
+    }
 }
 
 /// The text without its middle if it is long, and without what a terminal would obey.
