@@ -240,7 +240,9 @@ impl Inspected for TripleRecord {
         match &self.gold {
             Some(GoldCompletion::Text(gold)) => text.extend(["\n", gold.as_str()]),
             Some(GoldCompletion::Chat(gold)) => {
-                gold.iter().for_each(|message| text.extend(["\n", message.text().as_str()]));
+                for message in gold {
+                    text.extend(["\n", message.text().as_str()]);
+                }
             }
             None => {}
         }
