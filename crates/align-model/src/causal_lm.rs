@@ -11,7 +11,7 @@ use burn::{
 pub use batch::TokenBatch;
 pub(crate) use batch::index_tensor;
 pub use pass::{DropoutSeed, HiddenPass, LogitsBackward, LogitsPass, PassOptions, Recompute};
-pub(crate) use pass::{add_gradient, backward_through, plain};
+pub(crate) use pass::{add_gradient, backward_through, leading_rows, plain};
 
 /// A language model that predicts each token from those before it.
 ///

@@ -43,7 +43,9 @@ pub use weight::Weight;
 
 use crate::{
     adapter::Attached,
-    causal_lm::{CausalLm, HiddenPass, IncrementalLm, LogitsPass, PassOptions, TokenBatch, index_tensor},
+    causal_lm::{
+        CausalLm, HiddenPass, IncrementalLm, LogitsPass, PassOptions, TokenBatch, index_tensor, leading_rows,
+    },
 };
 use cache::Alignment;
 use mask::{AttentionPlan, start_mask};
@@ -149,6 +151,21 @@ impl Decoder {
     pub fn without_head(mut self) -> Self {
         self.head = None;
         self.config.head = Head::Absent;
+        self
+    }
+
+    /// The same decoder for the first of its tokens alone. Checkpoints of one tokenizer may be filled up to different sizes with
+    /// rows that stand for no token; without them, two models speak of the same.
+    ///
+    /// # Panics
+    /// If it knows fewer tokens, or its head has an adapter.
+    #[must_use]
+    pub fn with_vocabulary(mut self, tokens: usize) -> Self {
+        let known = self.config.vocab_size;
+        assert!(tokens <= known, "{tokens} of {known} tokens cannot be kept");
+        self.embedding = self.embedding.map(|embedding| leading_rows(embedding, tokens));
+        self.head = self.head.map(|head| head.with_outputs(tokens));
+        self.config.vocab_size = tokens;
         self
     }
 

@@ -111,7 +111,8 @@ impl From<Sampled> for Sequence {
 impl<M: IncrementalLm> DistillationTrainer<M> {
     /// A trainer at the start of a run of `total_steps`. It trains on the student's own device.
     ///
-    /// The teacher's width, depth and context are its own affair, but its tokens are those of the student.
+    /// The teacher's width, depth and context are its own affair, but its tokens are those of the student;
+    /// [`Decoder::with_vocabulary`](align_model::decoder::Decoder::with_vocabulary) leaves out what only the teacher has.
     ///
     /// # Errors
     /// If settings contradict each other, or the teacher has another vocabulary.

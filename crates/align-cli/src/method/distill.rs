@@ -88,7 +88,7 @@ impl Method for Distill {
     ) -> Result<DistillationTrainer<Decoder>> {
         let kit = &lesson.kit;
         let config = DistillationConfig { rollout: prompted::ending(&config.rollout, kit), ..config.clone() };
-        let teacher = teacher(kit)?.load(kit.compute, kit.start.device)?;
+        let teacher = teacher(kit)?.load(model.config().vocab_size, kit.compute, kit.start.device)?;
         let tokenizer = Some(kit.tokenizer.clone());
         Ok(DistillationTrainer::new(model, &teacher, tokenizer, &config, lesson.steps)?)
     }
@@ -121,9 +121,10 @@ impl Method for Distill {
         teacher(kit)?.check_adapter()?;
         let checkpoint = teacher(kit)?.open()?;
         let [own, other] = [kit.start.checkpoint, &checkpoint].map(|one| one.architecture().config());
+        // What a teacher knows beyond is left out: models of one tokenizer are filled up to different sizes.
         ensure!(
-            own.vocab_size == other.vocab_size,
-            "teacher.path: the teacher knows {} tokens and the student {}: they need the same vocabulary",
+            own.vocab_size <= other.vocab_size,
+            "teacher.path: the teacher knows {} tokens and the student {}: it needs to know all of the student's",
             other.vocab_size,
             own.vocab_size
         );

@@ -36,8 +36,8 @@ impl TeacherTable {
         model::open(&self.path).context("teacher.path")
     }
 
-    /// The model, ready to be asked.
-    pub(crate) fn load(&self, compute: ComputeDtype, device: &Device) -> Result<Decoder> {
+    /// The model, ready to be asked about this many tokens.
+    pub(crate) fn load(&self, tokens: usize, compute: ComputeDtype, device: &Device) -> Result<Decoder> {
         let checkpoint = self.open()?;
         let failed = || format!("cannot load the teacher {}", self.path.display());
         let decoder = checkpoint.load(device).with_context(failed)?;
@@ -48,6 +48,8 @@ impl TeacherTable {
             }
             None => decoder,
         };
+        let decoder =
+            if decoder.config().vocab_size > tokens { decoder.with_vocabulary(tokens) } else { decoder };
         decoder.with_compute_dtype(compute).context("memory.compute")
     }
 }

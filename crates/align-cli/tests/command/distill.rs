@@ -194,9 +194,9 @@ fn what_cannot_work_is_refused() {
     short["max_position_embeddings"] = 9.into();
     place.write("teacher/config.json", &short.to_string());
     place.align(RUN).failed("the teacher's context has 9: set distill.rollout.prompt_limit");
-    short["vocab_size"] = 20.into();
+    short["vocab_size"] = 10.into();
     place.write("teacher/config.json", &short.to_string());
-    place.align(RUN).failed("the teacher knows 20 tokens and the student 16");
+    place.align(RUN).failed("the teacher knows 10 tokens and the student 16");
     place.write("teacher/config.json", &config);
     let tokenizer = place.read("teacher/tokenizer.json");
     place.write("teacher/tokenizer.json", &tokenizer.replace("\"moo\"", "\"mew\""));

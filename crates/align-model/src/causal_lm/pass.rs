@@ -200,6 +200,11 @@ pub(crate) fn plain<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     if x.is_autodiff() { x.inner() } else { x }
 }
 
+/// The first rows of a parameter, as a value of its own.
+pub(crate) fn leading_rows<const D: usize>(x: Tensor<D>, rows: usize) -> Tensor<D> {
+    if x.is_autodiff() { Tensor::from_inner(x.inner().narrow(0, 0, rows)) } else { x.narrow(0, 0, rows) }
+}
+
 /// Moves the gradients of `module`'s parameters out of `from`, adding them to those that `into` has.
 fn absorb<M: Module>(into: &mut GradientsParams, from: &mut Gradients, module: &M) {
     module.visit(&mut Absorb { into, from });

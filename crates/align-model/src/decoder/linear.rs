@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     adapter::{AdaptedPart, AdapterGradients, LoraAdapter},
-    causal_lm::{add_gradient, backward_through, plain},
+    causal_lm::{add_gradient, backward_through, leading_rows, plain},
 };
 
 /// Whether the gradient of what a layer or a block reads is needed.
@@ -56,6 +56,16 @@ impl Linear {
             bias: if bias { Some(builder.parameter("bias", [output])?) } else { None },
             adapter: None,
         })
+    }
+
+    /// The layer with the first of its outputs alone. It has no adapter.
+    pub(super) fn with_outputs(self, outputs: usize) -> Self {
+        assert!(self.adapter.is_none(), "a layer with an adapter keeps all of its outputs");
+        Self {
+            weight: Weight::Full(Param::from_tensor(leading_rows(self.weight.val(), outputs))),
+            bias: self.bias.map(|bias| bias.map(|bias| leading_rows(bias, outputs))),
+            adapter: None,
+        }
     }
 
     /// `x`: `[tokens, in]`; result: `[tokens, out]`.

@@ -1,7 +1,8 @@
 //! Save, load, save again: the same bytes.
 
 use align_model::{
-    decoder::Head,
+    causal_lm::{CausalLm, TokenBatch},
+    decoder::{Decoder, Head},
     pretrained::{Checkpoint, SaveOptions, SavedDtype},
 };
 use burn::tensor::Device;
@@ -127,4 +128,17 @@ fn a_config_says_what_was_saved() {
     assert_eq!(saved["my_own_key"], json!([1]));
     let checkpoint = Checkpoint::open(directory.path()).unwrap();
     assert_eq!(checkpoint.architecture().config().head, Head::Untied);
+}
+
+#[test]
+fn fewer_tokens_are_spoken_of_as_before() {
+    for family in FAMILIES {
+        let model = distinct(&architecture(&config(family))).0;
+        let batch = TokenBatch::from_sequences(&[vec![1, 5, 2], vec![6, 0]]);
+        let says = |model: &Decoder| model.logits(model.hidden(&batch));
+        let before = says(&model).narrow(1, 0, 7);
+        let fewer = model.with_vocabulary(7);
+        assert_eq!(fewer.config().vocab_size, 7);
+        assert_eq!(says(&fewer).into_data(), before.into_data(), "{family}");
+    }
 }

@@ -190,6 +190,14 @@ fn a_teacher_of_another_vocabulary_is_refused() {
 }
 
 #[test]
+fn a_teacher_is_asked_about_the_tokens_of_its_student() {
+    let teacher = load("tiny/model").with_vocabulary(policy().config().vocab_size);
+    let mut trainer =
+        DistillationTrainer::new(policy(), &teacher, None, &config(objectives()[0]), 1).unwrap();
+    assert!(trainer.step(with_data(4).as_slice()).unwrap().loss().is_finite());
+}
+
+#[test]
 fn what_does_not_fit_either_context_is_refused() {
     let config = DistillationConfig { on_policy: share(0.0), ..config(objectives()[0]) };
     let long = |tokens: usize| DistillationExample {
