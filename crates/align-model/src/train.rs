@@ -21,8 +21,9 @@
 //!     },
 //! };
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let (model, samples, held_out): (Decoder, Vec<SftExample>, Vec<SftExample>) = unimplemented!();
+//! # fn f(
+//! #     model: Decoder, samples: Vec<SftExample>, held_out: Vec<SftExample>,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
 //! let config = SftConfig::default();
 //! let steps = config.duration.steps(samples.len(), config.batch_size);
 //! let (data, start) = (Fingerprint::of_json(&samples)?, fingerprint_of(&model)?);

@@ -53,9 +53,11 @@ pub(super) fn follow_margins(
     scored: &[PairLogProbs],
     measured: &mut Measured,
 ) {
-    let Some(beta) = beta else { return };
+    let Some(beta) = beta.as_mut().filter(|_| !scored.is_empty()) else { return };
     let margins = |part: &PairLogProbs| plain(part.margins(Divergence::ReverseKl {}, SequenceScale::Sum));
-    let margins = scored.iter().flat_map(|part| margins(part).into_data().iter::<f64>().collect::<Vec<_>>());
+    // One read of the device, however many passes there are.
+    let margins = Tensor::cat(scored.iter().map(margins).collect(), 0).into_data();
+    let margins: Vec<f64> = margins.iter::<f64>().collect();
     if let Some(mean_margin) = mean(margins) {
         let of_group = beta.next(mean_margin);
         measured.betas.push([of_group.get(), beta.usual_margin]);
