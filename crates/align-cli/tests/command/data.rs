@@ -197,7 +197,7 @@ fn judgements_are_weighed_against_each_other() {
 #[test]
 fn prompts_are_read_as_their_method_reads_them() {
     let place = rewards::place();
-    for method in ["grpo", "ppo"] {
+    for method in ["grpo", "ppo", "online", "raft"] {
         let found = inspected(&place, &format!("--config {method}.toml"));
         assert_eq!((&found["method"], &found["layouts"]["prompt"]), (&method.into(), &4.into()));
         assert_eq!(found["unused_columns"]["answer"], 4);

@@ -202,3 +202,18 @@ fn what_cannot_work_is_refused() {
     place.write("teacher/tokenizer.json", &tokenizer.replace("\"moo\"", "\"mew\""));
     place.align(RUN).failed("is `moo` to the student and `mew` to the teacher: they need the same tokenizer");
 }
+
+#[test]
+fn data_are_inspected_as_they_are_learnt_from() {
+    let place = place();
+    let inspect = |further: &str| {
+        let said = place.align(&format!("data inspect --config distill.toml --json{further}")).succeeded();
+        serde_json::from_str::<Value>(&said).unwrap()
+    };
+    let found = inspect("");
+    assert_eq!((&found["method"], &found["examples"]["count"]), (&json!("distill"), &json!(3)));
+    assert_eq!(found["examples"]["parts"][1]["name"], "completion");
+    assert!(found["examples"]["learnt"].as_u64().unwrap() > 0, "{found}");
+    let prompts = inspect(" --set distill.on_policy=1 --data prompts.jsonl");
+    assert_eq!(prompts["examples"]["learnt"], Value::Null, "completions are written later");
+}

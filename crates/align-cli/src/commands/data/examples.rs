@@ -135,7 +135,9 @@ impl ExampleFindings {
         let read = Read::<M>::new(config, texts, rows);
         let examples = &read.examples;
         let plan = config.plan();
-        let is_of_tokens = M::Config::MODEL == ModelKind::Language && !M::Config::LEARNS_FROM.has_rewards();
+        let is_learnt = |example: &M::Example| example.parts().iter().any(|part| part.learnt != Learnt::None);
+        let is_of_tokens =
+            M::Config::MODEL == ModelKind::Language && examples.iter().any(|(_, example)| is_learnt(example));
         let learnt = |example: &M::Example| example.parts().iter().map(Part::learnt).sum::<usize>();
         let shown = rendered.min(examples.len());
         let samples = (0..shown).map(|index| &examples[index * examples.len() / shown]);
